@@ -1,0 +1,5 @@
+"""Producer, consumer and admin clients for StreamBus, blocking and async, and the streambus command."""
+
+from streambus_client._version import __version__
+
+__all__ = ["__version__"]
