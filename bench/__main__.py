@@ -9,7 +9,9 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> int:
     """Run the named suite, or all of them in alphabetical order."""
-    known = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+    known = sorted(
+        path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")
+    )
     chosen = known
     if arguments and not arguments[0].startswith("-"):
         chosen, arguments = [arguments[0]], arguments[1:]

@@ -1,4 +1,4 @@
-"""Find the suite for a subject: ``python -m tests.commands.simulate raft`` runs tests.raft.simulate."""
+"""Find the suite for a subject: the command ``simulate raft`` runs ``tests.raft.simulate``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ TESTS = Path(__file__).resolve().parent.parent
 
 def subjects(command: str) -> list[str]:
     """Name the packages that have a suite for ``command``, in alphabetical order."""
-    return sorted(path.parent.name for path in TESTS.glob(f"*/{command}.py") if path.parent.name != "commands")
+    return sorted(
+        path.parent.name for path in TESTS.glob(f"*/{command}.py") if path.parent.name != "commands"
+    )
 
 
 def dispatch(command: str, arguments: list[str]) -> int:
-    """Run ``tests.<subject>.<command>.main`` with the remaining arguments; exit code 2 on misuse."""
+    """Run ``tests.<subject>.<command>.main`` with the remaining arguments; return 2 on misuse."""
     known = subjects(command)
     if not arguments or arguments[0] not in known:
         print(f"usage: {command} {{{'|'.join(known)}}} [OPTION ...]", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Producer, consumer and admin clients for StreamBus, blocking and async, and the streambus command."""
+"""Producer, consumer and admin clients for StreamBus, blocking and async; the command line."""
 
 from streambus_client._version import __version__
 
