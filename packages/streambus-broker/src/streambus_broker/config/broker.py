@@ -1,0 +1,202 @@
+"""Settings of a broker process: one typed table, safe defaults, limits on everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streambus_broker.config.addresses import (
+    OFF,
+    check_address,
+    check_optional_address,
+    is_loopback,
+    split_address,
+)
+from streambus_broker.config.table import (
+    GIB,
+    HOUR_MS,
+    INT64_MAX,
+    KIB,
+    MIB,
+    MINUTE_MS,
+    SECOND_MS,
+    check_settings,
+    setting,
+    settings_of,
+)
+from streambus_broker.config.topics import MAX_MESSAGE_BYTES_MAX, TopicSettings
+from streambus_broker.errors import ConfigError, SettingError
+
+LEVELS = ("debug", "info", "warning", "error")
+COMPONENTS = ("broker", "network", "storage", "topics", "retention", "http", "cluster")
+_TOPIC_DEFAULTS = {key: default for key, (_, default, _) in settings_of(TopicSettings).items()}
+
+
+def _check_levels(text: str) -> str:
+    for part in filter(None, text.split(",")):
+        component, equals, level = part.partition("=")
+        if not equals or component not in COMPONENTS or level not in LEVELS:
+            return (
+                f"has a part {part!r} that is not COMPONENT=LEVEL with a component of"
+                f" {'|'.join(COMPONENTS)} and a level of {'|'.join(LEVELS)}"
+            )
+    return ""
+
+
+def _check_data_dir(text: str) -> str:
+    return "" if text and "\0" not in text else "is empty or holds a NUL character"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConfig:
+    """The configuration of one broker; an object that exists is valid.
+
+    Raises:
+        ConfigError: A value is wrong, or a non-loopback bind is asked for without ``insecure``.
+    """
+
+    data_dir: str = setting(
+        "streambus-data", "directory that holds everything the broker stores", check=_check_data_dir
+    )
+    listen: str = setting(
+        "127.0.0.1:9092", "HOST:PORT for clients; port 0 takes a free one", check=check_address
+    )
+    advertise: str = setting(
+        "",
+        "HOST:PORT that clients are told to use; empty means the listening address",
+        check=check_optional_address,
+    )
+    http: str = setting(
+        "127.0.0.1:9192",
+        "HOST:PORT for health and metrics, or 'off'; port 0 takes a free one",
+        check=check_optional_address,
+    )
+    insecure: bool = setting(
+        False, "allow a non-loopback address although there is no TLS and no authentication"
+    )
+    node_id: int = setting(1, "number of this broker in its cluster", minimum=1, maximum=2**31 - 1)
+
+    log_level: str = setting("info", "least severe level that is logged", choices=LEVELS)
+    log_levels: str = setting(
+        "", "levels per component, as network=debug,storage=warning", check=_check_levels
+    )
+    tracing: str = setting(
+        "off",
+        "OpenTelemetry traces: 'otlp' sends them as the OTEL_* environment says",
+        choices=("off", "otlp"),
+    )
+
+    request_bytes_max: int = setting(
+        16 * MIB, "largest request in bytes", minimum=64 * KIB, maximum=GIB
+    )
+    handshake_request_bytes_max: int = setting(
+        64 * KIB, "largest request in bytes before the handshake", minimum=KIB, maximum=MIB
+    )
+    connections_max: int = setting(10_000, "connections in all", minimum=1, maximum=1_000_000)
+    connections_per_address_max: int = setting(
+        256, "connections from one address", minimum=1, maximum=1_000_000
+    )
+    connections_new_per_address_per_s_max: int = setting(
+        50,
+        "new connections from one address per second; bursts up to connections_per_address_max",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    idle_timeout_ms: int = setting(
+        10 * MINUTE_MS, "silence in ms after which a connection is closed", minimum=100,
+        maximum=24 * HOUR_MS,
+    )  # fmt: skip
+    handshake_timeout_ms: int = setting(
+        10 * SECOND_MS, "time in ms to finish the handshake", minimum=100, maximum=HOUR_MS
+    )
+    frame_timeout_ms: int = setting(
+        30 * SECOND_MS, "time in ms to finish a frame once begun", minimum=100, maximum=HOUR_MS
+    )
+    queued_bytes_per_connection_max: int = setting(
+        32 * MIB, "bytes of answers queued for one connection before its reading pauses",
+        minimum=64 * KIB, maximum=16 * GIB,
+    )  # fmt: skip
+    queued_bytes_max: int = setting(
+        256 * MIB, "bytes of requests and answers held for all connections before reading pauses",
+        minimum=MIB, maximum=256 * GIB,
+    )  # fmt: skip
+    fetch_wait_ms_max: int = setting(
+        30 * SECOND_MS, "longest time in ms that a fetch may wait", minimum=0, maximum=HOUR_MS
+    )
+    fetch_bytes_max: int = setting(
+        16 * MIB, "most bytes of records in one fetch answer", minimum=KIB, maximum=GIB
+    )
+    shutdown_timeout_ms: int = setting(
+        10 * SECOND_MS, "time in ms to finish accepted requests on shutdown", minimum=0,
+        maximum=HOUR_MS,
+    )  # fmt: skip
+
+    auto_create_topics: bool = setting(False, "create a topic on the first produce to it")
+    default_partitions: int = setting(
+        1, "partitions of a topic that does not say how many", minimum=1, maximum=10_000
+    )
+    partitions_max: int = setting(
+        20_000, "partitions of all topics together", minimum=1, maximum=1_000_000
+    )
+    default_retention_ms: int = setting(
+        _TOPIC_DEFAULTS["retention_ms"], "retention_ms of topics that do not set it", minimum=0,
+        maximum=INT64_MAX, unlimited=True,
+    )  # fmt: skip
+    default_retention_bytes: int = setting(
+        _TOPIC_DEFAULTS["retention_bytes"], "retention_bytes of topics that do not set it",
+        minimum=0, maximum=INT64_MAX, unlimited=True,
+    )  # fmt: skip
+    default_max_message_bytes: int = setting(
+        _TOPIC_DEFAULTS["max_message_bytes"], "max_message_bytes of topics that do not set it",
+        minimum=KIB, maximum=MAX_MESSAGE_BYTES_MAX,
+    )  # fmt: skip
+    default_compression: str = setting(
+        _TOPIC_DEFAULTS["compression"], "compression of topics that do not set it",
+        choices=("producer", "none", "zstd", "lz4", "snappy", "gzip"),
+    )  # fmt: skip
+    default_cleanup_policy: str = setting(
+        _TOPIC_DEFAULTS["cleanup_policy"], "cleanup_policy of topics that do not set it",
+        choices=("delete",),
+    )  # fmt: skip
+    retention_check_ms: int = setting(
+        MINUTE_MS, "time in ms between two rounds of retention", minimum=10, maximum=24 * HOUR_MS
+    )
+
+    memtable_bytes: int = setting(
+        16 * MIB, "bytes held in memory before they go to a table file", minimum=64 * KIB,
+        maximum=4 * GIB,
+    )  # fmt: skip
+    block_cache_bytes: int = setting(
+        16 * MIB, "bytes of table blocks kept in memory", minimum=0, maximum=256 * GIB
+    )
+    tail_cache_bytes: int = setting(
+        16 * MIB, "bytes of the newest batches kept in memory for consumers at the end",
+        minimum=0, maximum=256 * GIB,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        problems = [
+            SettingError(
+                key,
+                value,
+                "is reachable from other machines, and this version has neither TLS nor"
+                " authentication",
+                "listen on 127.0.0.1, or accept the risk with insecure = true (--insecure)",
+            )
+            for key, value in (("listen", self.listen), ("http", self.http or OFF))
+            if not self.insecure and value != OFF and not is_loopback(split_address(value)[0])
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def topic_defaults(self) -> TopicSettings:
+        """Return the settings of a topic that decides nothing for itself."""
+        return TopicSettings(**{key: getattr(self, f"default_{key}") for key in _TOPIC_DEFAULTS})
+
+    def levels(self) -> dict[str, str]:
+        """Return the log level of each component."""
+        chosen = dict.fromkeys(COMPONENTS, self.log_level)
+        for part in filter(None, self.log_levels.split(",")):
+            component, _, level = part.partition("=")
+            chosen[component] = level
+        return chosen
