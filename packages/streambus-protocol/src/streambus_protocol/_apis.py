@@ -1,0 +1,125 @@
+"""Which APIs there are, in which versions, and how two sides agree on one.
+
+A change to a message that old receivers cannot read gets a new version; the ranges of both sides
+overlap for as long as a rolling upgrade needs.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streambus_protocol import _messages as m
+from streambus_protocol.errors import UnsupportedApiError, UnsupportedVersionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ApiKey(IntEnum):
+    """The number of each API; never reused."""
+
+    HANDSHAKE = 0
+    METADATA = 1
+    PRODUCE = 2
+    FETCH = 3
+    LIST_OFFSETS = 4
+    CREATE_TOPICS = 5
+    DELETE_TOPICS = 6
+    ALTER_TOPICS = 7
+    DESCRIBE_TOPICS = 8
+    HEALTH = 9
+
+
+class Api(NamedTuple):
+    """One API as this release speaks it.
+
+    Attributes:
+        key: its number.
+        version_min: the oldest version that is still read and written.
+        version_max: the newest one.
+        request: the type of the request's body.
+        response: the type of the response's body.
+    """
+
+    key: ApiKey
+    version_min: int
+    version_max: int
+    request: type[tuple[Any, ...]]
+    response: type[tuple[Any, ...]]
+
+
+APIS: dict[int, Api] = {
+    api.key: api
+    for api in (
+        Api(ApiKey.HANDSHAKE, 0, 0, m.HandshakeRequest, m.HandshakeResponse),
+        Api(ApiKey.METADATA, 0, 0, m.MetadataRequest, m.MetadataResponse),
+        Api(ApiKey.PRODUCE, 0, 0, m.ProduceRequest, m.ProduceResponse),
+        Api(ApiKey.FETCH, 0, 0, m.FetchRequest, m.FetchResponse),
+        Api(ApiKey.LIST_OFFSETS, 0, 0, m.ListOffsetsRequest, m.ListOffsetsResponse),
+        Api(ApiKey.CREATE_TOPICS, 0, 0, m.CreateTopicsRequest, m.CreateTopicsResponse),
+        Api(ApiKey.DELETE_TOPICS, 0, 0, m.DeleteTopicsRequest, m.DeleteTopicsResponse),
+        Api(ApiKey.ALTER_TOPICS, 0, 0, m.AlterTopicsRequest, m.AlterTopicsResponse),
+        Api(ApiKey.DESCRIBE_TOPICS, 0, 0, m.DescribeTopicsRequest, m.DescribeTopicsResponse),
+        Api(ApiKey.HEALTH, 0, 0, m.HealthRequest, m.HealthResponse),
+    )
+}
+
+_BY_REQUEST = {api.request: api for api in APIS.values()}
+
+
+def api_of(request_type: type[tuple[Any, ...]]) -> Api:
+    """Find the API that a request type belongs to."""
+    return _BY_REQUEST[request_type]
+
+
+def find_api(key: int, version: int) -> Api:
+    """Find what a received frame speaks of.
+
+    Raises:
+        UnsupportedApiError: the number is unknown.
+        UnsupportedVersionError: the version is outside the range.
+    """
+    api = APIS.get(key)
+    if api is None:
+        raise UnsupportedApiError(key)
+    if not api.version_min <= version <= api.version_max:
+        raise UnsupportedVersionError(
+            api.key.name, f"version {version}", f"{api.version_min} to {api.version_max}"
+        )
+    return api
+
+
+def supported_ranges() -> tuple[m.ApiRange, ...]:
+    """What this release speaks, as a handshake says it."""
+    return tuple(m.ApiRange(api.key, api.version_min, api.version_max) for api in APIS.values())
+
+
+def negotiate(theirs: Iterable[m.ApiRange]) -> dict[int, int]:
+    """Choose the newest version of each API that both sides speak.
+
+    APIs without a common version are left out; ``version_for`` says so when one is used.
+    """
+    chosen: dict[int, int] = {}
+    for key, version_min, version_max in theirs:
+        api = APIS.get(key)
+        if api is not None:
+            version = min(api.version_max, version_max)
+            if version >= max(api.version_min, version_min):
+                chosen[key] = version
+    return chosen
+
+
+def version_for(negotiated: dict[int, int], key: ApiKey) -> int:
+    """The version to speak.
+
+    Raises:
+        UnsupportedVersionError: the two sides share none.
+    """
+    version = negotiated.get(key)
+    if version is None:
+        api = APIS[key]
+        raise UnsupportedVersionError(
+            key.name, "what the other side offers", f"{api.version_min} to {api.version_max}"
+        )
+    return version
