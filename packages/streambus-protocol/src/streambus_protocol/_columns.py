@@ -9,8 +9,7 @@ A record's headers are one flat array: name, value, name, value ...
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgpack
 from xxhash import xxh3_64_intdigest
@@ -18,23 +17,25 @@ from xxhash import xxh3_64_intdigest
 from streambus_protocol._batch_header import (
     BATCH_HEADER_BYTES,
     CHECKED_HEADER,
+    LOG_APPEND_TIME,
     MAGIC,
     NO_PRODUCER_ID,
     PREFIX,
     RECORDS_MAX,
-    BatchFlags,
     BatchHeader,
     check_batch,
     read_batch_header,
 )
 from streambus_protocol._codec import DECOMPRESSED_BYTES_MAX, Codec, compress, decompress
+from streambus_protocol._packing import pack
 from streambus_protocol.errors import CorruptBatchError, InvalidRecordError
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 _BYTES_OR_NONE = frozenset({bytes, type(None)})
 _DELTA_MAX = 2**62
-_pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_ALL_DEFAULT = [None, None, None, None]
+_GAPS = "the offsets end elsewhere than the header says"
 
 
 class ProducerStamp(NamedTuple):
@@ -85,7 +86,7 @@ class Columns(NamedTuple):
     def timestamps_ms(self) -> Sequence[int]:
         """The timestamp of each record, in milliseconds since 1970-01-01 UTC."""
         header = self.header
-        if header.flags & BatchFlags.LOG_APPEND_TIME:
+        if header.flags & LOG_APPEND_TIME:
             return [header.max_timestamp_ms] * header.record_count
         if self.timestamp_deltas is None:
             return [header.base_timestamp_ms] * header.record_count
@@ -125,7 +126,7 @@ def encode_batch(
     timestamp_deltas: Sequence[int] | None = None,
     flat_headers: Sequence[list[str | bytes | None] | None] | None = None,
     offset_deltas: Sequence[int] | None = None,
-    codec: int = Codec.NONE,
+    codec: int = 0,
     flags: int = 0,
     producer: ProducerStamp = NO_PRODUCER,
     base_offset: int = 0,
@@ -151,26 +152,26 @@ def encode_batch(
             key, header or delta of a wrong type; nothing was encoded.
     """
     count = len(values)
-    columns = (values, keys, timestamp_deltas, flat_headers, offset_deltas)
     if not 0 < count <= RECORDS_MAX:
         raise InvalidRecordError(f"a batch holds 1 to {RECORDS_MAX} records, not {count}")
     if not set(map(type, values)) <= _BYTES_OR_NONE:
         raise InvalidRecordError("every value is bytes or None: encode other types first")
     max_timestamp_ms = base_timestamp_ms
-    if any(column is not None for column in columns[1:]):
+    columns = [values, keys, timestamp_deltas, flat_headers, offset_deltas]
+    if columns[1:] != _ALL_DEFAULT:
         _check_columns(count, keys, columns)
         if timestamp_deltas is not None:
             max_timestamp_ms += max(timestamp_deltas)
     try:
-        plain: bytes = _pack(columns)
+        plain = pack(columns)
     except (TypeError, ValueError, OverflowError) as error:
-        _pack.__self__.reset()
         raise InvalidRecordError(f"a record cannot be encoded: {error}") from error
     payload = plain
     if codec:
         payload = compress(codec, plain)
         if len(payload) >= len(plain):
             codec, payload = Codec.NONE, plain
+    producer_id, producer_epoch, base_sequence = producer
     checked = (
         CHECKED_HEADER.pack(
             BATCH_HEADER_BYTES + len(payload),
@@ -182,9 +183,9 @@ def encode_batch(
             len(plain),
             base_timestamp_ms,
             max_timestamp_ms,
-            producer.producer_id,
-            producer.base_sequence,
-            producer.producer_epoch,
+            producer_id,
+            base_sequence,
+            producer_epoch,
             0,
         )
         + payload
@@ -192,9 +193,7 @@ def encode_batch(
     return PREFIX.pack(base_offset, leader_epoch, xxh3_64_intdigest(checked)) + checked
 
 
-def _check_columns(
-    count: int, keys: Sequence[bytes | None] | None, columns: tuple[Sequence[object] | None, ...]
-) -> None:
+def _check_columns(count: int, keys: Sequence[bytes | None] | None, columns: list[Any]) -> None:
     """Refuse columns that a decoder would refuse; values were checked before."""
     for column in columns:
         if column is not None and len(column) != count:
@@ -206,34 +205,32 @@ def _check_columns(
         raise InvalidRecordError(problem)
 
 
-def _invalid_rest(deltas: object, flat_headers: object, offset_deltas: object) -> str | None:
+def _invalid_rest(deltas: Any, flat_headers: Any, offset_deltas: Any) -> str | None:
     """Say what is wrong with the columns beside keys and values, or None."""
     if deltas is not None and not _are_deltas(deltas):
         return "timestamp deltas are not integers within range"
-    if (
-        offset_deltas is not None
-        and not (
-            _are_deltas(offset_deltas)
-            and offset_deltas[0] == 0  # type: ignore[index]  # a non-empty sequence of int
-            and all(map(int.__lt__, offset_deltas, offset_deltas[1:]))  # type: ignore[call-overload, index]
-        )
-    ):
+    if offset_deltas is not None and not _is_ascending(offset_deltas):
         return "offset deltas do not ascend from 0"
     if flat_headers is not None:
-        for flat in flat_headers:  # type: ignore[attr-defined]  # a sequence, by its caller
+        for flat in flat_headers:
             if flat is not None and not _is_flat_headers(flat):
                 return "headers are not name, value, name, value ..."
     return None
 
 
-def _are_deltas(column: object) -> bool:
-    numbers: Sequence[int] = column  # type: ignore[assignment]  # judged here
-    return set(map(type, numbers)) == {int} and all(
-        map(int.__le__, map(abs, numbers), repeat(_DELTA_MAX))
+def _is_ascending(numbers: Any) -> bool:
+    return (
+        _are_deltas(numbers) and numbers[0] == 0 and all(map(int.__lt__, numbers[:-1], numbers[1:]))
     )
 
 
-def _is_flat_headers(flat: object) -> bool:
+def _are_deltas(numbers: Any) -> bool:
+    return set(map(type, numbers)) == {int} and (
+        min(numbers) >= -_DELTA_MAX and max(numbers) <= _DELTA_MAX
+    )
+
+
+def _is_flat_headers(flat: Any) -> bool:
     return (
         type(flat) is list
         and len(flat) % 2 == 0
@@ -259,11 +256,14 @@ def decode_columns(
         BatchError: damaged, too large or of an unknown kind; see its subclasses.
     """
     header = check_batch(batch) if verify else read_batch_header(batch)
-    payload = memoryview(batch)[BATCH_HEADER_BYTES : header.length]
-    plain = decompress(header.codec, payload, header.columns_length, decompressed_bytes_max)
+    payload: Any = memoryview(batch)[BATCH_HEADER_BYTES : header.length]
+    if header.codec or len(payload) != header.columns_length:
+        payload = decompress(header.codec, payload, header.columns_length, decompressed_bytes_max)
     count = header.record_count
     try:
-        columns = msgpack.unpackb(plain, max_array_len=max(count, 5), max_map_len=0, max_ext_len=0)
+        columns = msgpack.unpackb(
+            payload, max_array_len=max(count, 5), max_map_len=0, max_ext_len=0
+        )
     except (ValueError, MemoryError, msgpack.UnpackException) as error:
         raise CorruptBatchError(f"the columns of a batch cannot be read: {error}") from error
     if type(columns) is not list or len(columns) != 5:
@@ -274,15 +274,22 @@ def decode_columns(
     values, keys, deltas, flat_headers, offset_deltas = columns
     if values is None or not set(map(type, values)) <= _BYTES_OR_NONE:
         raise CorruptBatchError("a value is neither bytes nor nil")
+    if columns[1:] != _ALL_DEFAULT:
+        _check_decoded(header, keys, deltas, flat_headers, offset_deltas)
+    elif header.last_offset_delta != count - 1:
+        raise CorruptBatchError(_GAPS)
+    return Columns(header, values, keys, deltas, flat_headers, offset_deltas)
+
+
+def _check_decoded(
+    header: BatchHeader, keys: Any, deltas: Any, flat_headers: Any, offset_deltas: Any
+) -> None:
+    """Judge the columns that are seldom there."""
     if keys is not None and not set(map(type, keys)) <= _BYTES_OR_NONE:
         raise CorruptBatchError("a key is neither bytes nor nil")
     problem = _invalid_rest(deltas, flat_headers, offset_deltas)
-    if problem is None and offset_deltas is not None:
-        problem = (
-            None if offset_deltas[-1] == header.last_offset_delta else "last offset delta differs"
-        )
-    elif problem is None and header.last_offset_delta != count - 1:
-        problem = "offsets have gaps, but no column says where"
+    if problem is None:
+        last = header.record_count - 1 if offset_deltas is None else offset_deltas[-1]
+        problem = _GAPS if last != header.last_offset_delta else None
     if problem:
         raise CorruptBatchError(problem)
-    return Columns(header, values, keys, deltas, flat_headers, offset_deltas)

@@ -42,6 +42,7 @@ class FrameFlags(IntFlag):
     """A trace context of 25 bytes precedes the body (see ``_trace``)."""
 
 
+_new_tuple = tuple.__new__
 _KNOWN_FLAGS = int(FrameFlags.RESPONSE | FrameFlags.ERROR | FrameFlags.TRACED)
 
 
@@ -115,7 +116,7 @@ class FrameDecoder:
             if stop > end:
                 break
             body = data[position + HEADER_BYTES : stop]
-            frames.append(Frame(api, version, flags, correlation_id, body))
+            frames.append(_new_tuple(Frame, (api, version, flags, correlation_id, body)))
             position = stop
         if position < end:
             pending += data[position:] if position else data

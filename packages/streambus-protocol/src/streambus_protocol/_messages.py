@@ -7,7 +7,7 @@ person, or None.
 
 from typing import NamedTuple
 
-from streambus_protocol._schema import Int8, Int16, Int32, Int64, UInt16, UInt32
+from streambus_protocol._shape import Int8, Int16, Int32, Int64, UInt16, UInt32
 
 EARLIEST = -2
 """ListOffsets timestamp: the first offset that is kept."""
