@@ -153,6 +153,11 @@ class BrokerConfig:
         _TOPIC_DEFAULTS["compression"], "compression of topics that do not set it",
         choices=("producer", "none", "zstd", "lz4", "snappy", "gzip"),
     )  # fmt: skip
+    default_message_timestamp_type: str = setting(
+        _TOPIC_DEFAULTS["message_timestamp_type"],
+        "message_timestamp_type of topics that do not set it",
+        choices=("create_time", "append_time"),
+    )
     default_cleanup_policy: str = setting(
         _TOPIC_DEFAULTS["cleanup_policy"], "cleanup_policy of topics that do not set it",
         choices=("delete",),

@@ -63,6 +63,11 @@ class TopicSettings:
         "codec at rest; 'producer' keeps each batch as it was sent, any other recompresses",
         choices=("producer", "none", "zstd", "lz4", "snappy", "gzip"),
     )
+    message_timestamp_type: str = setting(
+        "create_time",
+        "whose clock stamps records: the producer's (create_time) or the broker's (append_time)",
+        choices=("create_time", "append_time"),
+    )
     cleanup_policy: str = setting(
         "delete",
         "what happens to old records; 'delete' removes them by retention_ms and retention_bytes",

@@ -1,0 +1,401 @@
+"""An in-memory network: transports with latency, cuts, partitions and silent hosts.
+
+Rules:
+
+- A connection is two one-way pipes. Bytes keep their order, arrive after a random latency, and may
+  be cut into pieces or glued together, as TCP does.
+- A blocked direction (a partition) holds bytes back, as retransmission does; after it heals they
+  arrive. ``cut`` resets connections at once.
+- A killed process's connections are reset; after a power loss the peer hears nothing until it
+  writes to the host again while that is back, or gives up by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.support.simulation.process import SimulatedProcess, current_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.simulation.world import Simulation
+
+_HIGH_WATER_BYTES = 64 * 1024
+_KERNEL_BYTES = 128 * 1024  # what the two operating systems hold before a writer notices
+_CONNECT_TIMEOUT_S = 20.0
+_EPHEMERAL_PORT = 40_000
+
+
+@dataclass(slots=True)
+class Faults:
+    """How the network misbehaves.
+
+    Attributes:
+        latency_min_s: Shortest one-way time.
+        latency_max_s: Longest one-way time.
+        split_probability: How often a write arrives in two pieces.
+        reset_probability: How often a write kills its connection instead of arriving.
+    """
+
+    latency_min_s: float = 0.000_05
+    latency_max_s: float = 0.002
+    split_probability: float = 0.1
+    reset_probability: float = 0.0
+
+
+class SimulatedServer:
+    """What ``create_server`` returns; enough of ``asyncio.Server`` for a caller."""
+
+    def __init__(
+        self, network: SimulatedNetwork, factory: Callable[[], Any], address: tuple[str, int]
+    ) -> None:
+        self.factory = factory
+        self.address = address
+        self.process = current_process.get()
+        self.context = contextvars.copy_context()
+        self._network = network
+
+    @property
+    def sockets(self) -> tuple[_Socket, ...]:
+        return (_Socket(self.address),)
+
+    def is_serving(self) -> bool:
+        return self._network.listeners.get(self.address) is self
+
+    def close(self) -> None:
+        if self.is_serving():
+            del self._network.listeners[self.address]
+
+    async def wait_closed(self) -> None:
+        """Nothing is left to wait for: connections live on their own."""
+
+    async def start_serving(self) -> None:
+        """It serves from the start."""
+
+
+class _Socket:
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._address
+
+
+class SimulatedTransport(asyncio.Transport):
+    """One end of a connection."""
+
+    def __init__(
+        self, network: SimulatedNetwork, local: tuple[str, int], remote: tuple[str, int]
+    ) -> None:
+        super().__init__({"sockname": local, "peername": remote})
+        self.local = local
+        self.remote = remote
+        self.process = current_process.get()
+        self.peer: SimulatedTransport
+        self.protocol: Any = None
+        self.lost = False
+        self._network = network
+        self._context = contextvars.copy_context()
+        self._closing = False
+        self._reading = True
+        self._inbox: deque[bytes | None] = deque()
+        self._wire: deque[bytes | None] = deque()
+        self._unread_bytes = 0  # sent by this end, not yet given to the peer's protocol
+        self._high_bytes, self._low_bytes = _HIGH_WATER_BYTES, _HIGH_WATER_BYTES // 4
+        self._write_paused = False
+        self._arrives_s = 0.0
+
+    # --- the protocol's side -------------------------------------------------------------------
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return self._reading and not self._closing
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+        if self._inbox:
+            self._network.loop.call_soon(self._drain, context=self._context)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high_bytes = _HIGH_WATER_BYTES if high is None else high
+        self._low_bytes = self._high_bytes // 4 if low is None else low
+
+    def get_write_buffer_size(self) -> int:
+        return max(0, self._unread_bytes - _KERNEL_BYTES)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low_bytes, self._high_bytes
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> None:
+        if self._closing or self._dead() or not data:
+            return
+        network = self._network
+        faults, random = network.faults, network.random
+        if faults.reset_probability and random.random() < faults.reset_probability:
+            network.simulation.trace(f"reset {self.local} -> {self.remote}")
+            self.fail(ConnectionResetError("simulated reset"))
+            return
+        piece = bytes(data)
+        self._unread_bytes += len(piece)
+        if len(piece) > 1 and random.random() < faults.split_probability:
+            middle = random.randrange(1, len(piece))
+            self._send(piece[:middle])
+            self._send(piece[middle:])
+        else:
+            self._send(piece)
+        if self.get_write_buffer_size() > self._high_bytes and not self._write_paused:
+            self._write_paused = True
+            self.protocol.pause_writing()
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        if self._closing or self._dead():
+            return
+        self._closing = True
+        self._send(None)
+        self._network.loop.call_soon(self._lose, None, context=self._context)
+
+    def abort(self) -> None:
+        if not self._dead():
+            self.fail(None)
+
+    # --- the network's side --------------------------------------------------------------------
+
+    def fail(self, error: Exception | None) -> None:
+        """Break the connection at once on this side and, one latency later, on the other."""
+        if self.lost:
+            return
+        self._closing = True
+        self._network.loop.call_soon(self._lose, error, context=self._context)
+        peer = self.peer
+        delay = self._network.latency_s()
+        self._network.later(delay, peer._context, peer._lose, ConnectionResetError("reset by peer"))
+
+    def deliver(self, piece: bytes | None) -> None:
+        """Take bytes that arrived, or None for the end of the stream."""
+        if self.lost:
+            return
+        self._inbox.append(piece)
+        if self._reading:
+            self._drain()
+
+    def _send(self, piece: bytes | None) -> None:
+        """Put a piece on the wire; it stays behind those before it."""
+        network = self._network
+        now_s = network.loop.time()
+        self._arrives_s = max(self._arrives_s, now_s + network.latency_s())
+        self._wire.append(piece)  # timers of one instant fire in any order, the wire keeps its own
+        network.later(self._arrives_s - now_s, self.peer._context, self.arrive)
+
+    def arrive(self, count: int = 1) -> None:
+        """Let the next pieces reach the other host, unless the way is blocked."""
+        network = self._network
+        if network.is_blocked(self.local[0], self.remote[0]):
+            network.hold(self, count)
+            return
+        for _ in range(count):
+            self._land(self._wire.popleft())
+
+    def _land(self, piece: bytes | None) -> None:
+        network = self._network
+        if self.peer._dead():
+            # Nobody there: a host that is up answers with a reset, one without power not at all.
+            if network.is_up(self.remote[0]) and not self._dead():
+                network.later(
+                    network.latency_s(), self._context, self._lose, ConnectionResetError("reset")
+                )
+        else:
+            self.peer.deliver(piece)
+
+    def _drain(self) -> None:
+        while self._inbox and self._reading and not self.lost:
+            piece = self._inbox.popleft()
+            if piece is None:
+                self._closing = True
+                self.protocol.eof_received()
+                self._lose(None)
+                return
+            while self._inbox and (following := self._inbox[0]) is not None:
+                piece += following
+                self._inbox.popleft()
+            self.peer._consumed(len(piece))
+            self._network.simulation.trace(f"{self.remote} -> {self.local} {len(piece)} bytes")
+            self.protocol.data_received(piece)
+
+    def _consumed(self, size_bytes: int) -> None:
+        self._unread_bytes -= size_bytes
+        if self._write_paused and self.get_write_buffer_size() <= self._low_bytes:
+            self._write_paused = False
+            if not self._dead():
+                self._network.loop.call_soon(self.protocol.resume_writing, context=self._context)
+
+    def _lose(self, error: Exception | None) -> None:
+        if self.lost:
+            return
+        self.lost = self._closing = True
+        self._inbox.clear()
+        self._network.transports.pop(self, None)
+        if not self._dead():
+            self.protocol.connection_lost(error)
+
+    def _dead(self) -> bool:
+        return self.process is not None and not self.process.alive
+
+
+class SimulatedNetwork:
+    """Hosts, listeners, connections and what stands between them."""
+
+    def __init__(self, simulation: Simulation, faults: Faults | None = None) -> None:
+        self.simulation = simulation
+        self.loop = simulation.loop
+        self.random = simulation.random
+        self.faults = faults or Faults()
+        self.listeners: dict[tuple[str, int], SimulatedServer] = {}
+        self.transports: dict[SimulatedTransport, None] = {}
+        self._blocked: dict[tuple[str, str], None] = {}
+        self._down: dict[str, None] = {}
+        self._held: dict[SimulatedTransport, int] = {}
+        self._next_port = _EPHEMERAL_PORT
+
+    def latency_s(self) -> float:
+        """Draw a one-way time."""
+        return self.random.uniform(self.faults.latency_min_s, self.faults.latency_max_s)
+
+    def later(
+        self, delay_s: float, context: contextvars.Context, call: Callable[..., object], *args: Any
+    ) -> None:
+        """Do something on the wire's behalf: it happens even if the sender dies meanwhile."""
+        self.loop.call_later(
+            max(delay_s, 0.0), context.run, call, *args, context=contextvars.Context()
+        )
+
+    # --- faults --------------------------------------------------------------------------------
+
+    def block(self, source: str, target: str) -> None:
+        """Let nothing through from one host to the other, until `heal`."""
+        self._blocked[(source, target)] = None
+        self.simulation.trace(f"block {source} -> {target}")
+
+    def partition(self, one: str, other: str) -> None:
+        """Block both directions."""
+        self.block(one, other)
+        self.block(other, one)
+
+    def heal(self) -> None:
+        """Remove every block; what was held back arrives now."""
+        self._blocked.clear()
+        self.simulation.trace("heal")
+        held, self._held = self._held, {}
+        for transport, count in held.items():
+            self.later(0.0, transport.peer._context, transport.arrive, count)
+
+    def cut(self, one: str, other: str) -> None:
+        """Reset every connection between two hosts."""
+        self.simulation.trace(f"cut {one} - {other}")
+        for transport in list(self.transports):
+            if {transport.local[0], transport.remote[0]} == {one, other}:
+                transport.fail(ConnectionResetError("simulated cut"))
+
+    def set_down(self, host: str, down: bool) -> None:
+        """Take a host from the network, or bring it back."""
+        if down:
+            self._down[host] = None
+        else:
+            self._down.pop(host, None)
+
+    def is_up(self, host: str) -> bool:
+        """Tell whether a host answers at all."""
+        return host not in self._down
+
+    def is_blocked(self, source: str, target: str) -> bool:
+        """Tell whether nothing passes from one host to the other."""
+        return (source, target) in self._blocked
+
+    def hold(self, transport: SimulatedTransport, count: int) -> None:
+        """Keep arrivals until the network heals."""
+        self._held[transport] = self._held.get(transport, 0) + count
+
+    def forget(self, process: SimulatedProcess, *, reset: bool) -> None:
+        """Remove everything that a killed process had open."""
+        for address, server in list(self.listeners.items()):
+            if server.process is process:
+                del self.listeners[address]
+        for transport in list(self.transports):
+            if transport.process is process:
+                self.transports.pop(transport)
+                transport.lost = True
+                if reset:
+                    peer = transport.peer
+                    error = ConnectionResetError("reset by peer")
+                    self.later(self.latency_s(), peer._context, peer._lose, error)
+
+    # --- what the loop asks for ----------------------------------------------------------------
+
+    def listen(self, factory: Callable[[], Any], host: str, port: int) -> SimulatedServer:
+        """Open a listener; port 0 takes a free one.
+
+        Raises:
+            OSError: The address is taken (EADDRINUSE).
+        """
+        if port == 0:
+            port = self._take_port()
+        address = (host, port)
+        if address in self.listeners:
+            raise OSError(98, f"error while attempting to bind on address {address}")
+        server = SimulatedServer(self, factory, address)
+        self.listeners[address] = server
+        return server
+
+    async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
+        """Open a connection from the current process's host.
+
+        Raises:
+            ConnectionRefusedError: The host is up and nobody listens.
+            TimeoutError: The host is down or cannot be reached.
+        """
+        process = current_process.get()
+        source = process.host if process is not None else "127.0.0.1"
+        await asyncio.sleep(self.latency_s() + self.latency_s())
+        unreachable = self.is_blocked(source, host) or self.is_blocked(host, source)
+        if unreachable or not self.is_up(host):
+            await asyncio.sleep(_CONNECT_TIMEOUT_S)
+            raise TimeoutError(110, "simulated connect timeout")
+        server = self.listeners.get((host, port))
+        if server is None:
+            raise ConnectionRefusedError(111, f"nobody listens on {host}:{port}")
+        local, remote = (source, self._take_port()), (host, port)
+        near = SimulatedTransport(self, local, remote)
+        far = server.context.run(SimulatedTransport, self, remote, local)
+        near.peer, far.peer = far, near
+        near.protocol = factory()
+        far.protocol = server.context.run(server.factory)
+        self.transports[near] = self.transports[far] = None
+        self.simulation.trace(f"connect {local} -> {remote}")
+        near.protocol.connection_made(near)
+        self.loop.call_soon(far.protocol.connection_made, far, context=far._context)
+        return near, near.protocol
+
+    def _take_port(self) -> int:
+        self._next_port += 1
+        return self._next_port

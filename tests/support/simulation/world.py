@@ -1,0 +1,109 @@
+"""One simulated world: seed, loop, network, processes, clock and trace."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import xxhash
+
+from tests.support.simulation.loop import SimulatedLoop, SimulationError
+from tests.support.simulation.network import Faults, SimulatedNetwork
+from tests.support.simulation.process import SimulatedProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_ResultT = TypeVar("_ResultT")
+
+EPOCH_MS = 1_700_000_000_000  # where the simulated wall clock begins
+_TRACE_LINES_MAX = 1_000_000
+
+
+class Simulation:
+    """Everything that a run needs; the same seed gives the same run.
+
+    Attributes:
+        seed: The seed.
+        random: The one source of randomness.
+        loop: The simulated event loop.
+        network: The simulated network.
+        lines: The trace as text, if it was asked for.
+    """
+
+    def __init__(
+        self, seed: int, faults: Faults | None = None, *, keep_trace: bool = False
+    ) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.loop = SimulatedLoop()
+        self.network = SimulatedNetwork(self, faults)
+        self.loop.network = self.network
+        self.lines: list[str] = []
+        self.errors: list[dict[str, Any]] = []
+        self.buried: dict[asyncio.Task[Any], None] = {}  # of killed processes: they never end
+        self._keep_trace = keep_trace
+        self._digest = xxhash.xxh3_64()
+        self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
+
+    @property
+    def digest(self) -> str:
+        """A checksum of the whole trace: equal runs have equal digests."""
+        return self._digest.hexdigest()
+
+    def wall_clock_ms(self) -> int:
+        """Milliseconds since 1970 in this world."""
+        return EPOCH_MS + int(self.loop.time() * 1000)
+
+    def trace(self, event: str) -> None:
+        """Add an event to the trace."""
+        line = f"{self.loop.time():14.6f} {event}"
+        self._digest.update(line.encode())
+        if self._keep_trace and len(self.lines) < _TRACE_LINES_MAX:
+            self.lines.append(line)
+
+    def process(self, name: str, host: str) -> SimulatedProcess:
+        """Make a process; its host is up from now on."""
+        self.network.set_down(host, down=False)
+        return SimulatedProcess(self, name, host)
+
+    def run(
+        self, main: Callable[[], Coroutine[Any, Any, _ResultT]], *, limit_s: float = 86_400.0
+    ) -> _ResultT:
+        """Run ``main()`` to its end in virtual time; then close the world.
+
+        Args:
+            main: The script of the run; it belongs to no process and cannot be killed.
+            limit_s: Virtual seconds after which it counts as hanging.
+
+        Raises:
+            SimulationError: Deadlock, time limit, or an error that nobody handled.
+        """
+
+        async def limited() -> _ResultT:
+            async with asyncio.timeout(limit_s):
+                return await main()
+
+        asyncio.set_event_loop(self.loop)
+        try:
+            result = self.loop.run_until_complete(limited())
+            self._end_tasks()
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+        if self.errors:
+            first = self.errors[0]
+            raise SimulationError(
+                f"seed {self.seed}: {len(self.errors)} unhandled: {first.get('message')}"
+            ) from first.get("exception")
+        return result
+
+    def _end_tasks(self) -> None:
+        """Cancel what still runs, so that nothing outlives the world."""
+        tasks = [task for task in asyncio.all_tasks(self.loop) if task not in self.buried]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
