@@ -1,1 +1,1 @@
-"""The storage suite in parts: contenders, data, workloads and plots; ``bench_storage`` runs them."""
+"""The storage suite in parts: contenders, data, workloads, plots; `bench_storage` runs them."""

@@ -11,13 +11,13 @@ import random
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.storage import contenders as engines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bench.storage.contenders import Contender, Pair
 
@@ -30,8 +30,6 @@ MEMTABLE_BYTES = 4 << 20
 CACHE_BYTES = 1 << 30
 
 now = time.perf_counter
-
-Maker = "Callable[..., Contender]"
 
 
 def random_pairs(count: int, seed: int) -> list[Pair]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import lmdb
@@ -25,6 +24,7 @@ import rocksdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
 Pair = tuple[bytes, bytes]
 
@@ -312,7 +312,7 @@ class SQLite:
     def multi_get(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """See Contender."""
         marks = ",".join("?" * len(keys))
-        query = f"SELECT k, v FROM kv WHERE k IN ({marks})"  # noqa: S608 - marks are ? and commas
+        query = f"SELECT k, v FROM kv WHERE k IN ({marks})"
         found = dict(self._db.execute(query, keys))
         return [found.get(key) for key in keys]
 
@@ -333,7 +333,7 @@ class SQLite:
         return self._edge(prefix, "DESC")
 
     def _edge(self, prefix: bytes, order: str) -> Pair | None:
-        query = f"SELECT k, v FROM kv WHERE k >= ? AND k < ? ORDER BY k {order} LIMIT 1"  # noqa: S608 - a constant
+        query = f"SELECT k, v FROM kv WHERE k >= ? AND k < ? ORDER BY k {order} LIMIT 1"
         row: Pair | None = self._db.execute(query, (prefix, prefix_end(prefix))).fetchone()
         return row
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.report import Row, Sample, interleave
@@ -54,7 +55,7 @@ def after_crash(arena: Arena) -> list[Row]:
         engines.wipe(scratch)
         return taken * 1e3
 
-    samples = interleave({n: (lambda n=n: measure(n)) for n in names}, repeats=arena.repeats)
+    samples = interleave({n: partial(measure, n) for n in names}, repeats=arena.repeats)
     for name in names:
         engines.wipe(arena.path(name, "crash"))
     return rows("open after a crash, 64 MiB of WAL", samples, "ms", {}, f"{len(pairs):,} entries")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.report import Row, Sample, compare, interleave, ratio_at_most
@@ -33,9 +34,7 @@ def rows(
 ) -> list[Row]:
     """One row per baseline that took part."""
     return [
-        compare(
-            what, samples, unit, ours=OURS, baseline=name, target=targets.get(name), note=note
-        )
+        compare(what, samples, unit, ours=OURS, baseline=name, target=targets.get(name), note=note)
         for name in samples
         if name != OURS
     ]
@@ -61,8 +60,8 @@ def writes(arena: Arena) -> list[Row]:
             return (now() - start) / len(pairs) * 1e6
 
     note = f"{len(pairs):,} random keys, memtable {arena.memtable_bytes >> 20} MiB"
-    singles = interleave({n: (lambda n=n: put_each(n)) for n in names}, repeats=arena.repeats)
-    batches = interleave({n: (lambda n=n: put_batches(n)) for n in names}, repeats=arena.repeats)
+    singles = interleave({n: partial(put_each, n) for n in names}, repeats=arena.repeats)
+    batches = interleave({n: partial(put_batches, n) for n in names}, repeats=arena.repeats)
     return [
         *rows("put", singles, "µs", {"RocksDB": ratio_at_most(1.0)}, note),
         *rows("batch put of 1,000", batches, "µs", {"LevelDB": ratio_at_most(0.7)}, note),
@@ -80,7 +79,7 @@ def memtable_gets(arena: Arena) -> list[Row]:
             return _gets(contender, wanted)
 
     names = [name for name in WRITERS if name in arena.makers]
-    samples = interleave({n: (lambda n=n: measure(n)) for n in names}, repeats=arena.repeats)
+    samples = interleave({n: partial(measure, n) for n in names}, repeats=arena.repeats)
     return rows("get, in the memtable", samples, "µs", {})
 
 
@@ -113,7 +112,7 @@ def _warm_reads(arena: Arena, names: list[str]) -> list[Row]:
     repeats = arena.repeats
 
     def each(work: Callable[[Contender], float]) -> Samples:
-        turns = {n: (lambda n=n: work(opened[n])) for n in names}
+        turns = {n: partial(work, opened[n]) for n in names}
         return interleave(turns, repeats=repeats, warm_up=True)
 
     def many(contender: Contender) -> float:
@@ -181,9 +180,7 @@ def check_agreement(
 
 def _cold_gets(arena: Arena, names: list[str]) -> list[Row]:
     """Reopen with an empty block cache and an empty page cache; the first gets pay for both."""
-    keys = [
-        key for key, _ in random.Random(arena.seed + 1).sample(arena.pairs, COLD_GETS)
-    ]
+    keys = [key for key, _ in random.Random(arena.seed + 1).sample(arena.pairs, COLD_GETS)]
 
     def measure(name: str) -> float:
         engines.drop_page_cache(arena.path(name, "read"))
@@ -193,7 +190,7 @@ def _cold_gets(arena: Arena, names: list[str]) -> list[Row]:
         finally:
             contender.close()
 
-    samples = interleave({n: (lambda n=n: measure(n)) for n in names}, repeats=arena.repeats)
+    samples = interleave({n: partial(measure, n) for n in names}, repeats=arena.repeats)
     note = f"first {COLD_GETS:,} after reopening; page cache dropped by posix_fadvise(DONTNEED)"
     return rows("get, cold", samples, "µs", {}, note)
 
@@ -221,7 +218,7 @@ def range_deletes(arena: Arena) -> list[Row]:
             contender.close()
             engines.wipe(arena.path(name, "range"))
 
-    samples = interleave({n: (lambda n=n: measure(n)) for n in names}, repeats=arena.repeats)
+    samples = interleave({n: partial(measure, n) for n in names}, repeats=arena.repeats)
     return rows("delete_range of 80 %, then scan", samples, "ms", {}, f"{count:,} entries")
 
 

@@ -22,13 +22,13 @@ from streambus_storage.testing._clock import SimulatedClock
 from streambus_storage.testing._disk import CUT_MODES, PowerCut, SimulatedFileSystem
 from streambus_storage.testing._faults import Call, Fault
 from streambus_storage.testing._random import random_source
-from streambus_storage.testing._scheduler import Deadlock, SimulatedScheduler
+from streambus_storage.testing._scheduler import DeadlockError, SimulatedScheduler
 from streambus_storage.testing._world import SimulatedWorld
 
 __all__ = [
     "CUT_MODES",
     "Call",
-    "Deadlock",
+    "DeadlockError",
     "Fault",
     "PowerCut",
     "SimulatedClock",

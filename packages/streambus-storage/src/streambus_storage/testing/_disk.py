@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from streambus_storage.testing._faults import Call, Effect, Fault
 from streambus_storage.testing._inode import Directory, File, NameChange, Node
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
 
 CutMode = Literal["drop", "keep", "torn", "blocks", "garbage", "random"]
 CUT_MODES: tuple[CutMode, ...] = get_args(CutMode)
@@ -251,9 +253,7 @@ class SimulatedFileSystem:
         after.used_bytes = sum(len(file.data) for file in copies.values())
         return after
 
-    def _names_after_cut(
-        self, source: random.Random, mode: CutMode
-    ) -> dict[int, dict[str, Node]]:
+    def _names_after_cut(self, source: random.Random, mode: CutMode) -> dict[int, dict[str, Node]]:
         """Durable names of the directories that a kept change touches, by directory id."""
         journal = self._journal
         if mode == "drop" or not journal:
@@ -295,6 +295,7 @@ class SimulatedFileSystem:
         file = self._file(path)
         content = bytearray(file.data)
         content[offset : offset + len(data)] = data
+        self.used_bytes += len(content) - len(file.data)
         file.data = content if file.writers else bytes(content)
         file.synced = max(file.synced, min(len(content), offset + len(data)))
 
@@ -312,6 +313,7 @@ class SimulatedFileSystem:
     # The door.
 
     def create(self, path: str) -> _AppendFile:
+        """See `FileSystem.create`."""
         fault = self.enter("create", path)
         directory, name = self._place(path)
         if fault is None or fault.effect == "done":
@@ -323,14 +325,17 @@ class SimulatedFileSystem:
         return _AppendFile(self, path, file)
 
     def open_append(self, path: str) -> _AppendFile:
+        """See `FileSystem.open_append`."""
         self._check("open_append", path)
         return _AppendFile(self, path, self._file(path))
 
     def open_read(self, path: str) -> _ReadFile:
+        """See `FileSystem.open_read`."""
         self._check("open_read", path)
         return _ReadFile(self, path, self._file(path))
 
     def rename(self, source: str, target: str) -> None:
+        """See `FileSystem.rename`."""
         fault = self.enter("rename", source)
         from_directory, old = self._place(source)
         to_directory, new = self._place(target)
@@ -339,9 +344,9 @@ class SimulatedFileSystem:
             if node is None:
                 raise self._os_error(errno.ENOENT, source)
             replaced = to_directory.names.get(new)
-            if isinstance(replaced, Directory):
-                raise self._os_error(errno.EISDIR, target)
             if replaced is not node:
+                if isinstance(replaced, Directory):
+                    raise self._os_error(errno.EISDIR, target)
                 if replaced is not None:
                     self._unlinked(replaced)
                 del from_directory.names[old]
@@ -355,6 +360,7 @@ class SimulatedFileSystem:
             raise self.error(fault, source)
 
     def link(self, source: str, target: str) -> None:
+        """See `FileSystem.link`."""
         fault = self.enter("link", source)
         file = self._file(source)
         directory, name = self._place(target)
@@ -368,6 +374,7 @@ class SimulatedFileSystem:
             raise self.error(fault, source)
 
     def unlink(self, path: str) -> None:
+        """See `FileSystem.unlink`."""
         fault = self.enter("unlink", path)
         file = self._file(path)
         if fault is None or fault.effect == "done":
@@ -379,6 +386,7 @@ class SimulatedFileSystem:
             raise self.error(fault, path)
 
     def exists(self, path: str) -> bool:
+        """See `FileSystem.exists`."""
         self._check("exists", path)
         try:
             directory, name = self._place(path)
@@ -387,10 +395,12 @@ class SimulatedFileSystem:
         return name in directory.names or path in ("", "/")
 
     def list_directory(self, path: str) -> list[str]:
+        """See `FileSystem.list_directory`."""
         self._check("list_directory", path)
         return list(self._directory(path).names)
 
     def make_directory(self, path: str) -> None:
+        """See `FileSystem.make_directory`."""
         fault = self.enter("make_directory", path)
         if fault is None or fault.effect == "done":
             directory = self._root
@@ -406,6 +416,7 @@ class SimulatedFileSystem:
             raise self.error(fault, path)
 
     def remove_directory(self, path: str) -> None:
+        """See `FileSystem.remove_directory`."""
         fault = self.enter("remove_directory", path)
         if self._directory(path).names:
             raise self._os_error(errno.ENOTEMPTY, path)
@@ -418,6 +429,7 @@ class SimulatedFileSystem:
             raise self.error(fault, path)
 
     def sync_directory(self, path: str) -> None:
+        """See `FileSystem.sync_directory`."""
         fault = self.enter("sync_directory", path)
         directory = self._directory(path)
         if fault is None or fault.effect == "done":
@@ -432,6 +444,7 @@ class SimulatedFileSystem:
             raise self.error(fault, path)
 
     def lock(self, path: str) -> _FileLock:
+        """See `FileSystem.lock`."""
         self._check("lock", path)
         directory, name = self._place(path)
         node = directory.names.get(name)

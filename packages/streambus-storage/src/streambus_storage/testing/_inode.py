@@ -11,7 +11,10 @@ Invariants of a `File`:
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
 
 SECTOR_BYTES = 512
 """What a disk writes as a unit; unsynced bytes are kept or lost in such blocks."""

@@ -11,11 +11,14 @@ A wake inside a step is only remembered: the loop that runs the step serves it a
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from streambus_storage.testing._clock import SimulatedClock
 from streambus_storage.testing._random import random_source
+
+if TYPE_CHECKING:
+    import random
 
 Step = Callable[[], bool]
 
@@ -23,7 +26,7 @@ STEPS_MAX = 1_000_000
 """Steps in one run before it counts as a livelock; a real test needs some hundreds."""
 
 
-class Deadlock(AssertionError):
+class DeadlockError(AssertionError):
     """A wait can never end: its condition is false and no work is pending that could change it."""
 
 
@@ -110,7 +113,7 @@ class SimulatedScheduler:
         """Run pending steps until the condition holds; virtual time jumps where nothing is due.
 
         Raises:
-            Deadlock: if the condition is false, nothing is pending and there is no timeout.
+            DeadlockError: if the condition is false, nothing is pending and there is no timeout.
         """
         end = None if timeout_seconds is None else self.clock.now() + timeout_seconds
         for _ in range(STEPS_MAX):
@@ -123,12 +126,12 @@ class SimulatedScheduler:
             due = self._next_due()
             if due is None or (end is not None and due > end):
                 if end is None:
-                    raise Deadlock(f"nothing pending among {[w.name for w in self._workers]}")
+                    raise DeadlockError(f"nothing pending among {[w.name for w in self._workers]}")
                 if not self.clock.advance_to(end):
                     return False
             elif not self.clock.advance_to(due):
                 self._make_due(due)
-        raise Deadlock(f"{STEPS_MAX} steps, and the condition still does not hold")
+        raise DeadlockError(f"{STEPS_MAX} steps, and the condition still does not hold")
 
     def notify(self) -> None:
         """Nothing sleeps here, so nobody needs to be told."""
@@ -162,22 +165,21 @@ class SimulatedScheduler:
             worker.running = False
             self._depth -= 1
         if more and not worker.stopped:
-            now = self.clock.now()
-            worker.due = now if worker.due is None else min(worker.due, now)
+            worker.due = self.clock.now()
         return True
 
     def run_until_idle(self) -> int:
         """Run everything that is due, and return the number of steps; delays are not skipped.
 
         Raises:
-            Deadlock: if the work does not end.
+            DeadlockError: if the work does not end.
         """
         self._deferred = False
         steps = 0
         while self.run_one():
             steps += 1
             if steps >= STEPS_MAX:
-                raise Deadlock(f"{steps} steps, and still {self.pending} pending")
+                raise DeadlockError(f"{steps} steps, and still {self.pending} pending")
         return steps
 
     # For its workers.

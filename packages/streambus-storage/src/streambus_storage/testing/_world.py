@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streambus_storage import Options
 from streambus_storage.testing._clock import SimulatedClock
 from streambus_storage.testing._disk import CutMode, SimulatedFileSystem
 from streambus_storage.testing._random import random_source
 from streambus_storage.testing._scheduler import SimulatedScheduler
+
+if TYPE_CHECKING:
+    import random
 
 
 class SimulatedWorld:
