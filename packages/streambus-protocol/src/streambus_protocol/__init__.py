@@ -33,6 +33,7 @@ from streambus_protocol._codec import (
     Codec,
 )
 from streambus_protocol._columns import (
+    HEADERS_MAX,
     NO_PRODUCER,
     Columns,
     Headers,
@@ -122,6 +123,7 @@ __all__ = [
     "EARLIEST",
     "FRAME_BYTES_MAX",
     "HANDSHAKE_FRAME_BYTES_MAX",
+    "HEADERS_MAX",
     "LATEST",
     "MAX_TIMESTAMP",
     "NO_PRODUCER",

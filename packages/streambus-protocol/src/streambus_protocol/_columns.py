@@ -34,6 +34,8 @@ Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 _BYTES_OR_NONE = frozenset({bytes, type(None)})
 _DELTA_MAX = 2**62
+HEADERS_MAX = 1000
+"""The most headers of one record."""
 _ALL_DEFAULT = [None, None, None, None]
 _GAPS = "the offsets end elsewhere than the header says"
 
@@ -105,7 +107,8 @@ def flatten_headers(headers: Iterable[tuple[str, bytes | None]]) -> list[str | b
     """Turn pairs into the stored flat form.
 
     Raises:
-        InvalidRecordError: a name is not a str, or a value neither bytes nor None.
+        InvalidRecordError: a name is not a str, a value neither bytes nor None, or there are more
+            than HEADERS_MAX.
     """
     flat: list[str | bytes | None] = []
     for name, value in headers:
@@ -115,6 +118,8 @@ def flatten_headers(headers: Iterable[tuple[str, bytes | None]]) -> list[str | b
                 f"not {type(value).__name__}"
             )
         flat += (name, value)
+    if len(flat) > 2 * HEADERS_MAX:
+        raise InvalidRecordError(f"{len(flat) // 2} headers are over the limit of {HEADERS_MAX}")
     return flat
 
 
@@ -214,7 +219,7 @@ def _invalid_rest(deltas: Any, flat_headers: Any, offset_deltas: Any) -> str | N
     if flat_headers is not None:
         for flat in flat_headers:
             if flat is not None and not _is_flat_headers(flat):
-                return "headers are not name, value, name, value ..."
+                return f"headers are not name, value, name, value ..., {HEADERS_MAX} at most"
     return None
 
 
@@ -234,6 +239,7 @@ def _is_flat_headers(flat: Any) -> bool:
     return (
         type(flat) is list
         and len(flat) % 2 == 0
+        and len(flat) <= 2 * HEADERS_MAX
         and set(map(type, flat[::2])) <= {str}
         and set(map(type, flat[1::2])) <= _BYTES_OR_NONE
     )
@@ -262,7 +268,7 @@ def decode_columns(
     count = header.record_count
     try:
         columns = msgpack.unpackb(
-            payload, max_array_len=max(count, 5), max_map_len=0, max_ext_len=0
+            payload, max_array_len=max(count, 2 * HEADERS_MAX), max_map_len=0, max_ext_len=0
         )
     except (ValueError, MemoryError, msgpack.UnpackException) as error:
         raise CorruptBatchError(f"the columns of a batch cannot be read: {error}") from error

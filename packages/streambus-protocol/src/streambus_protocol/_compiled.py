@@ -57,7 +57,7 @@ def compiled_decoder(message_type: type[tuple[Any, ...]], version: int) -> Calla
         lines.append(f"    {', '.join(variables)}, = fields")
     lines += [f"    if not ({test}):\n        raise mismatch" for test in tests[1:]]
     built = "".join(f"{value}, " for value in values)
-    lines.append(f"    return new(message_type, ({built}*defaults))")
+    lines.append(f"    return new(message_type, ({built}) + defaults)")
     exec("\n".join(lines), names)  # noqa: S102 - the source is made of our own declarations alone
     decoder: Callable[[Any], Any] = names["decode"]
     return decoder
