@@ -6,6 +6,7 @@ what its owner does for it.
 
 from streambus_raft._codec import Codec
 from streambus_raft._config import Config
+from streambus_raft._core import Proposal, RaftCore
 from streambus_raft._entry import Entry, EntryKind, entries_bytes, limit_bytes, make_entries
 from streambus_raft._hard_state import HardState
 from streambus_raft._membership import (
@@ -30,7 +31,9 @@ from streambus_raft._messages import (
     VoteReply,
     VoteRequest,
 )
+from streambus_raft._progress import ProgressState
 from streambus_raft._ready import ReadState, Ready, Standing
+from streambus_raft._status import MemberStatus, Status
 from streambus_raft._storage import (
     EMPTY_SNAPSHOT,
     LogReader,
@@ -41,7 +44,7 @@ from streambus_raft._storage import (
     Write,
     bootstrap_snapshot,
 )
-from streambus_raft._types import NO_NODE, NUMBER_MAX, Index, NodeId, Role, Term
+from streambus_raft._types import NO_NODE, NUMBER_MAX, Dice, Index, NodeId, Role, Term
 from streambus_raft._version import __version__
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "ChangeKind",
     "Codec",
     "Config",
+    "Dice",
     "Entry",
     "EntryKind",
     "HardState",
@@ -62,9 +66,13 @@ __all__ = [
     "Index",
     "LogReader",
     "LogStorage",
+    "MemberStatus",
     "Membership",
     "Message",
     "NodeId",
+    "ProgressState",
+    "Proposal",
+    "RaftCore",
     "ReadReply",
     "ReadRequest",
     "ReadState",
@@ -76,6 +84,7 @@ __all__ = [
     "SnapshotPiece",
     "SnapshotReply",
     "Standing",
+    "Status",
     "StorageState",
     "Term",
     "TimeoutNow",

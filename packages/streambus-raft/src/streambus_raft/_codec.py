@@ -86,10 +86,10 @@ def _meta(value: object) -> SnapshotMeta:
 def _columns(value: object) -> tuple[list[int], bytes, tuple[bytes, ...]]:
     if type(value) is not tuple or len(value) != 3:
         raise MessageMalformedError("entries have three columns")
-    runs, kinds, datas = value
-    if type(runs) is not tuple or type(kinds) is not bytes or type(datas) is not tuple:
+    runs, kinds, payloads = value
+    if type(runs) is not tuple or type(kinds) is not bytes or type(payloads) is not tuple:
         raise MessageMalformedError("a column of entries has a wrong type")
-    count = len(datas)
+    count = len(payloads)
     if len(kinds) != count or len(runs) > count:
         raise MessageMalformedError("the columns of entries differ in length")
     for run in runs:
@@ -100,9 +100,9 @@ def _columns(value: object) -> tuple[list[int], bytes, tuple[bytes, ...]]:
         raise MessageMalformedError("the runs of terms do not ascend, or do not cover the entries")
     if not _KINDS.issuperset(kinds):
         raise MessageMalformedError("an entry of unknown kind")
-    if not set(map(type, datas)) <= {bytes}:
+    if not set(map(type, payloads)) <= {bytes}:
         raise MessageMalformedError("an entry's data are bytes")
-    return list(chain.from_iterable(repeat(term, n) for n, term in runs)), kinds, datas
+    return list(chain.from_iterable(repeat(term, n) for n, term in runs)), kinds, payloads
 
 
 def _pack_entries(entries: list[Entry]) -> tuple[object, bytes, list[bytes]]:
@@ -116,7 +116,7 @@ _FIELDS: dict[type, tuple[Callable[[object], object], ...]] = {
     messages.VoteReply: (_flag, _flag, _node),
     messages.AppendRequest: (_number, _number, _number, _number, _columns),
     messages.AppendReply: (_number, _flag, _number, _number, _number, _node),
-    messages.Heartbeat: (_number, _number, _number),
+    messages.Heartbeat: (_number, _number, _number, _number),
     messages.HeartbeatReply: (_number, _number, _node),
     messages.SnapshotChunk: (_number, _meta, _number, _bytes),
     messages.SnapshotReply: (_number, _number, _number, _flag, _node),
@@ -208,12 +208,12 @@ def _entries(checked: list[object]) -> list[Entry]:
     assert isinstance(prev_index, int)
     assert isinstance(prev_term, int)
     assert isinstance(columns, tuple)
-    terms, kinds, datas = columns
+    terms, kinds, payloads = columns
     if prev_term > term or (terms and not prev_term <= terms[0] <= terms[-1] <= term):
         raise MessageMalformedError("the terms of an append do not ascend to its own")
     first = prev_index + 1
-    if first + len(datas) > NUMBER_MAX:
+    if first + len(payloads) > NUMBER_MAX:
         raise MessageMalformedError("an append reaches behind the largest index")
-    rows = zip(range(first, first + len(datas)), terms, kinds, datas, strict=True)
+    rows = zip(range(first, first + len(payloads)), terms, kinds, payloads, strict=True)
     return list(map(tuple.__new__, repeat(Entry), rows))
     return None

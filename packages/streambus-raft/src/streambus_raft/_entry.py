@@ -42,10 +42,12 @@ class Entry(NamedTuple):
 _data_of = itemgetter(3)
 
 
-def make_entries(first: Index, term: Term, kind: EntryKind, datas: Sequence[bytes]) -> list[Entry]:
+def make_entries(
+    first: Index, term: Term, kind: EntryKind, payloads: Sequence[bytes]
+) -> list[Entry]:
     """Build consecutive entries without a Python call for each of them."""
     columns = zip(
-        range(first, first + len(datas)), repeat(term), repeat(int(kind)), datas, strict=False
+        range(first, first + len(payloads)), repeat(term), repeat(int(kind)), payloads, strict=False
     )
     return list(map(tuple.__new__, repeat(Entry), columns))
 

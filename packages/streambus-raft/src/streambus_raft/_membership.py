@@ -216,6 +216,7 @@ def leave_joint(current: Membership) -> Membership:
     after = Membership(
         voters=current.voters,
         learners=tuple(sorted({*current.learners, *current.learners_next})),
-        storages=current.storages,
+        # A demoted voter starts afresh: it may come with another storage from now on.
+        storages=tuple(pair for pair in current.storages if pair[0] not in current.learners_next),
     )
     return after.with_storages({})

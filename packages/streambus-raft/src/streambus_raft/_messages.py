@@ -79,7 +79,11 @@ class AppendReply(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The leader lives; ``commit`` never exceeds what was acknowledged in this session."""
+    """The leader lives.
+
+    ``commit`` never exceeds what the storage ``storage_id`` acknowledged in this session: a
+    follower with that storage and a shorter log knows that it has lost entries.
+    """
 
     sender: NodeId
     to: NodeId
@@ -87,7 +91,10 @@ class Heartbeat(NamedTuple):
     session: int
     commit: Index
     round: int
-    """Counts the leader's heartbeats; an answer proves that it led when that round was sent."""
+    """Counts the leader's rounds; an answer proves that it led when that round was sent. 0: a mere
+    notice of ``commit``, which is not answered."""
+    storage_id: int
+    """0 while it is not known."""
 
 
 class HeartbeatReply(NamedTuple):

@@ -60,3 +60,6 @@ class Ready(NamedTuple):
     """Tickets of reads that will not be answered, because leadership changed; ask again."""
     standing: Standing | None
     """Set where role, term or leader changed."""
+    quarantine: str | None
+    """Set once, when this node begins to take no part: the reason. Duty: ``LogStorage.condemn``, so
+    that a restart does not forget it. Nothing more will come but refusals to send."""

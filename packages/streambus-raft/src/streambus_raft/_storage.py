@@ -168,6 +168,13 @@ class LogStorage(LogReader, Protocol):
         """Drop the entries up to and with ``index``, which a snapshot must cover."""
         ...
 
+    def condemn(self, reason: str) -> None:
+        """Write down that this storage must not be used any more; ``state().loss`` says so then.
+
+        Best effort where the storage itself has failed; never raises.
+        """
+        ...
+
     def close(self) -> None:
         """Release everything; what was not synced may be lost."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NewType, TypeAlias
+from typing import NewType, Protocol, TypeAlias
 
 NodeId = NewType("NodeId", int)
 """A member of the cluster: 1 to ``NUMBER_MAX``; never reused for another machine while it is
@@ -25,6 +25,14 @@ NUMBER_MAX = 2**63 - 1
 
 NO_NODE = NodeId(0)
 """Nobody: no vote cast, no leader known."""
+
+
+class Dice(Protocol):
+    """The source of chance; ``random.Random`` is one."""
+
+    def randrange(self, start: int, stop: int, /) -> int:
+        """A number from ``start`` up to and without ``stop``."""
+        ...
 
 
 class Role(IntEnum):

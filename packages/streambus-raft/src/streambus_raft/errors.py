@@ -31,14 +31,15 @@ class NotLeaderError(RaftError):
 
 
 class BusyError(RaftError):
-    """Too many bytes are proposed and not yet committed; nothing was appended. Try again later."""
+    """Too much waits already: uncommitted bytes, or reads. Nothing was taken on; try later."""
 
     retriable = True
 
-    def __init__(self, pending_bytes: int, bytes_max: int) -> None:
-        self.pending_bytes = pending_bytes
-        self.bytes_max = bytes_max
-        super().__init__(f"{pending_bytes} bytes wait to be committed; the limit is {bytes_max}")
+    def __init__(self, pending: int, limit: int, unit: str) -> None:
+        self.pending = pending
+        self.limit = limit
+        self.unit = unit
+        super().__init__(f"{pending} {unit} wait already; the limit is {limit}")
 
 
 class ProposalTooLargeError(RaftError):
@@ -119,6 +120,16 @@ class MessageTooLargeError(MessageError):
         self.message_bytes = message_bytes
         self.bytes_max = bytes_max
         super().__init__(f"a message of {message_bytes} bytes; the limit is {bytes_max}")
+
+
+class MessageMisdirectedError(MessageError):
+    """A message for another node, or one that claims to come from this one; it had no effect."""
+
+    def __init__(self, sender: int, to: int, node_id: int) -> None:
+        self.sender = sender
+        self.to = to
+        self.node_id = node_id
+        super().__init__(f"a message from {sender} to {to} reached node {node_id}")
 
 
 class MessageVersionError(MessageError):
