@@ -15,9 +15,12 @@ Not thread-safe: the shells hold a lock around every call.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from streambus_client._types import Headers, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record costs beside its key and value: lengths, timestamp, its share of the header."""
@@ -32,12 +35,15 @@ class Outcome:
         done: whether it has ended.
         base_offset: of the first record; -1 before the end, and with ``acks=0``.
         error: why it failed; None otherwise.
+        observed: whether a future of it was asked how it ended; a failure that nobody asked
+            about is raised by ``flush``.
     """
 
-    __slots__ = ("_callbacks", "base_offset", "done", "error")
+    __slots__ = ("_callbacks", "base_offset", "done", "error", "observed")
 
     def __init__(self) -> None:
         self.done = False
+        self.observed = False
         self.base_offset = -1
         self.error: Exception | None = None
         self._callbacks: list[Callable[[], None]] = []
@@ -346,6 +352,14 @@ class Accumulator:
                 self._remove(batch)
                 gone.append(batch)
         return gone
+
+    def partitions(self) -> list[TopicPartition]:
+        """Partitions with batches that have not ended."""
+        return list(self._queues)
+
+    def pending(self) -> list[PendingBatch]:
+        """Every batch that has not ended."""
+        return [batch for queue in self._queues.values() for batch in queue.batches]
 
     def close_all(self) -> None:
         """Let every open batch leave at once (a flush)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from streambus_client.errors import InvalidArgument
+from streambus_client.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DEFAULT_PORT = 9092
 
@@ -29,7 +31,7 @@ def parse_addresses(brokers: str | Sequence[str]) -> tuple[Address, ...]:
             9092 where it is missing. Doubles are dropped, the order is kept.
 
     Raises:
-        InvalidArgument: there is no address, or one cannot be read.
+        InvalidArgumentError: there is no address, or one cannot be read.
     """
     texts = brokers.split(",") if isinstance(brokers, str) else list(brokers)
     parsed: dict[Address, None] = {}
@@ -38,7 +40,7 @@ def parse_addresses(brokers: str | Sequence[str]) -> tuple[Address, ...]:
             if part.strip():
                 parsed[_parse_one(part.strip())] = None
     if not parsed:
-        raise InvalidArgument("brokers", "is empty; name at least one, as HOST:PORT")
+        raise InvalidArgumentError("brokers", "is empty; name at least one, as HOST:PORT")
     return tuple(parsed)
 
 
@@ -47,13 +49,13 @@ def _parse_one(text: str) -> Address:
     if text.startswith("["):
         host, closing, rest = text[1:].partition("]")
         if not closing or (rest and not rest.startswith(":")):
-            raise InvalidArgument("brokers", f"{text!r} is not [IPV6]:PORT")
+            raise InvalidArgumentError("brokers", f"{text!r} is not [IPV6]:PORT")
         port_text = rest[1:] if rest else str(DEFAULT_PORT)
     elif not separator or text.count(":") > 1:
         host, port_text = text, str(DEFAULT_PORT)
     if not host or not port_text.isascii() or not port_text.isdigit():
-        raise InvalidArgument("brokers", f"{text!r} is not HOST:PORT")
+        raise InvalidArgumentError("brokers", f"{text!r} is not HOST:PORT")
     port = int(port_text)
     if not 1 <= port <= 65535:
-        raise InvalidArgument("brokers", f"{text!r} has port {port}; ports are 1 to 65535")
+        raise InvalidArgumentError("brokers", f"{text!r} has port {port}; ports are 1 to 65535")
     return Address(host, port)

@@ -6,14 +6,18 @@ Not thread-safe: the shells hold a lock around changes; reads of single entries 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from random import Random
+from typing import TYPE_CHECKING
 
 from streambus_client._addresses import Address
-from streambus_client._types import TopicPartition
 from streambus_protocol import ErrorCode, MetadataResponse
 from streambus_protocol import PartitionInfo as WirePartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from random import Random
+
+    from streambus_client._types import TopicPartition
 
 NO_NODE = -1
 

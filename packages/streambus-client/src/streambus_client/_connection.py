@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from streambus_client._version import __version__
-from streambus_client.errors import ClientError, ProtocolViolation, error_for
+from streambus_client.errors import ClientError, ProtocolViolationError, error_for
 from streambus_protocol import (
     APIS,
     FRAME_BYTES_MAX,
@@ -78,12 +78,12 @@ class ConnectionCore:
         """The version that was negotiated for an API.
 
         Raises:
-            ProtocolViolation: the two sides share none.
+            ProtocolViolationError: the two sides share none.
         """
         try:
             return version_for(self._versions, key)
         except UnsupportedVersionError as error:
-            raise ProtocolViolation(f"{self._address}: {error}") from error
+            raise ProtocolViolationError(f"{self._address}: {error}") from error
 
     def next_id(self) -> int:
         """A correlation id that no request under way has."""
@@ -112,7 +112,7 @@ class ConnectionCore:
             Its correlation id, and the bytes to send.
 
         Raises:
-            ProtocolViolation: the broker speaks no common version of it.
+            ProtocolViolationError: the broker speaks no common version of it.
         """
         api = api_of(type(message))
         version = self.version(api.key)
@@ -122,18 +122,22 @@ class ConnectionCore:
         body = encode_message(message, version)
         return correlation_id, encode_frame(api.key, version, 0, correlation_id, body)
 
+    def expect(self, correlation_id: int, key: ApiKey) -> None:
+        """Wait for the answer to a request that was encoded elsewhere, under ``next_id``."""
+        self._waiting[correlation_id] = (APIS[key], self.version(key))
+
     def receive(self, data: bytes) -> list[Answer]:
         """Take the next bytes of the stream and give the answers that are now whole.
 
         Raises:
-            ProtocolViolation: the bytes are not what a StreamBus broker sends.
+            ProtocolViolationError: the bytes are not what a StreamBus broker sends.
             BrokerError: the handshake was refused, or the broker has something to say about the
                 connection as a whole.
         """
         try:
             frames = self._decoder.receive(data)
         except ProtocolError as error:
-            raise ProtocolViolation(
+            raise ProtocolViolationError(
                 f"{self._address} does not speak StreamBus ({error}): check the address"
             ) from error
         return [self._answer(frame) for frame in frames]
@@ -141,23 +145,21 @@ class ConnectionCore:
     def _answer(self, frame: Frame) -> Answer:
         expected = self._waiting.pop(frame.correlation_id, None)
         if not frame.flags & FrameFlags.RESPONSE:
-            raise ProtocolViolation(f"{self._address} sent a request instead of an answer")
+            raise ProtocolViolationError(f"{self._address} sent a request instead of an answer")
         try:
             if frame.flags & FrameFlags.ERROR:
                 problem = decode_message(ErrorResponse, frame.body, 0)
-                refused = error_for(
-                    problem.error, f"broker {self._address}", problem.detail or ""
-                )
+                refused = error_for(problem.error, f"broker {self._address}", problem.detail or "")
                 if expected is None or self.broker is None:
                     raise refused
                 return Answer(frame.correlation_id, None, refused)
             if expected is None or expected[0].key != frame.api:
-                raise ProtocolViolation(
+                raise ProtocolViolationError(
                     f"{self._address} answered request {frame.correlation_id}, which is not waiting"
                 )
             message = decode_message(expected[0].response, frame.body, expected[1])
         except ProtocolError as error:
-            raise ProtocolViolation(f"{self._address}: {error}") from error
+            raise ProtocolViolationError(f"{self._address}: {error}") from error
         if type(message) is HandshakeResponse:
             self._greeted(message)
         return Answer(frame.correlation_id, message, None)

@@ -5,7 +5,7 @@ Durations are milliseconds in the options, because people write them, and second
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from streambus_client._addresses import Address, parse_addresses
 from streambus_client._backoff import BackoffPolicy
 from streambus_client._types import Timestamp
-from streambus_client.errors import InvalidArgument
+from streambus_client.errors import InvalidArgumentError
 from streambus_protocol import ACKS_ALL, ACKS_LEADER, ACKS_NONE, FRAME_BYTES_MAX, Codec
 from streambus_protocol.errors import UnsupportedCodecError
 
@@ -23,7 +23,7 @@ Acks: TypeAlias = Literal[0, 1, "all"]
 
 Compression: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 PartitionerChoice: TypeAlias = str | Callable[[str, bytes | None, int], int]
-Start: TypeAlias = Literal["earliest", "latest"] | int | Timestamp | datetime.datetime
+Start: TypeAlias = Literal["earliest", "latest"] | int | Timestamp | dt.datetime
 """Where reading begins: an end, an offset, or the first record at or after a time."""
 
 OutOfRange: TypeAlias = Literal["error", "earliest", "latest"]
@@ -72,14 +72,14 @@ class ClientOptions:
         """Check and convert.
 
         Raises:
-            InvalidArgument: a value cannot be used.
+            InvalidArgumentError: a value cannot be used.
         """
         _positive("connect_timeout_ms", connect_timeout_ms)
         _positive("request_timeout_ms", request_timeout_ms)
         _positive("retry_backoff_ms", retry_backoff_ms)
         _positive("metadata_age_ms_max", metadata_age_ms_max)
         if retry_backoff_ms_max < retry_backoff_ms:
-            raise InvalidArgument("retry_backoff_ms_max", "is below retry_backoff_ms")
+            raise InvalidArgumentError("retry_backoff_ms_max", "is below retry_backoff_ms")
         return cls(
             addresses=parse_addresses(brokers),
             client_id=client_id,
@@ -133,26 +133,26 @@ class ProducerOptions:
         """Check and convert.
 
         Raises:
-            InvalidArgument: a value cannot be used.
+            InvalidArgumentError: a value cannot be used.
         """
         if isinstance(acks, bool) or acks not in _ACKS:
-            raise InvalidArgument("acks", f'is {acks!r}; use 0, 1 or "all"')
+            raise InvalidArgumentError("acks", f'is {acks!r}; use 0, 1 or "all"')
         try:
             codec = Codec.parse(compression)
         except UnsupportedCodecError as error:
-            raise InvalidArgument("compression", str(error)) from error
+            raise InvalidArgumentError("compression", str(error)) from error
         if linger_ms < 0:
-            raise InvalidArgument("linger_ms", f"is {linger_ms}; use 0 or more")
+            raise InvalidArgumentError("linger_ms", f"is {linger_ms}; use 0 or more")
         batch_top = FRAME_BYTES_MAX - REQUEST_OVERHEAD_BYTES
         if not 1 <= batch_bytes_max <= batch_top:
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 "batch_bytes_max", f"is {batch_bytes_max}; use 1 to {batch_top} bytes"
             )
         if buffer_bytes_max < batch_bytes_max:
-            raise InvalidArgument("buffer_bytes_max", "is below batch_bytes_max")
+            raise InvalidArgumentError("buffer_bytes_max", "is below batch_bytes_max")
         _positive("delivery_timeout_ms", delivery_timeout_ms)
         if retries_max is not None and retries_max < 0:
-            raise InvalidArgument("retries_max", f"is {retries_max}; use 0 or more, or None")
+            raise InvalidArgumentError("retries_max", f"is {retries_max}; use 0 or more, or None")
         return cls(
             acks=_ACKS[acks],
             codec=int(codec),
@@ -202,23 +202,23 @@ class ConsumerOptions:
         """Check and convert.
 
         Raises:
-            InvalidArgument: a value cannot be used.
+            InvalidArgumentError: a value cannot be used.
         """
         check_start(start)
         if out_of_range not in ("error", "earliest", "latest"):
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 "out_of_range", f'is {out_of_range!r}; use "error", "earliest" or "latest"'
             )
         if fetch_wait_ms < 0:
-            raise InvalidArgument("fetch_wait_ms", f"is {fetch_wait_ms}; use 0 or more")
+            raise InvalidArgumentError("fetch_wait_ms", f"is {fetch_wait_ms}; use 0 or more")
         _positive("fetch_bytes_min", fetch_bytes_min)
         _positive("partition_bytes_max", partition_bytes_max)
         if not 1 <= fetch_bytes_max <= FRAME_BYTES_MAX:
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 "fetch_bytes_max", f"is {fetch_bytes_max}; use 1 to {FRAME_BYTES_MAX} bytes"
             )
         if prefetch_bytes_max < 0:
-            raise InvalidArgument("prefetch_bytes_max", "is negative; use 0 to switch it off")
+            raise InvalidArgumentError("prefetch_bytes_max", "is negative; use 0 to switch it off")
         return cls(
             start=start,
             out_of_range=out_of_range,
@@ -234,19 +234,19 @@ def check_start(start: Start) -> None:
     """Refuse what is no place to start.
 
     Raises:
-        InvalidArgument: not an end, an offset of 0 or more, a Timestamp, or an aware datetime.
+        InvalidArgumentError: not an end, an offset of 0 or more, a Timestamp, or an aware datetime.
     """
-    if isinstance(start, datetime.datetime):
+    if isinstance(start, dt.datetime):
         if start.tzinfo is None:
-            raise InvalidArgument("start", f"{start!r} has no time zone; give it one")
+            raise InvalidArgumentError("start", f"{start!r} has no time zone; give it one")
     elif isinstance(start, Timestamp):
         if start.ms < 0:
-            raise InvalidArgument("start", f"is {start.ms} ms; times are 0 or more")
+            raise InvalidArgumentError("start", f"is {start.ms} ms; times are 0 or more")
     elif isinstance(start, int) and not isinstance(start, bool):
         if start < 0:
-            raise InvalidArgument("start", f"is offset {start}; offsets are 0 or more")
+            raise InvalidArgumentError("start", f"is offset {start}; offsets are 0 or more")
     elif start not in ("earliest", "latest"):
-        raise InvalidArgument(
+        raise InvalidArgumentError(
             "start",
             f'is {start!r}; use "earliest", "latest", an offset, a Timestamp or an aware datetime',
         )
@@ -254,4 +254,4 @@ def check_start(start: Start) -> None:
 
 def _positive(name: str, value: float) -> None:
     if not value > 0:
-        raise InvalidArgument(name, f"is {value}; use more than 0")
+        raise InvalidArgumentError(name, f"is {value}; use more than 0")

@@ -14,24 +14,26 @@ are named after, so that producers of both kinds can feed one topic during a mig
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from random import Random
 from struct import unpack_from
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from streambus_client.errors import InvalidArgument
+from streambus_client.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
 
 
 class Partitioner(Protocol):
     """What a producer asks for each record without an explicit partition."""
 
-    def partition(self, topic: str, key: bytes | None, partition_count: int) -> int:
+    def partition(self, topic: str, key: bytes | None, partition_count: int, /) -> int:
         """Choose a partition in ``range(partition_count)``; ``partition_count`` is at least 1."""
         ...
 
-    def batch_closed(self, topic: str, partition: int) -> None:
+    def batch_closed(self, topic: str, partition: int, /) -> None:
         """Take note that a batch for this partition is full or due: a sticky choice moves on."""
         ...
 
@@ -89,13 +91,13 @@ class XxhashPartitioner:
     def __init__(self, random: Random) -> None:
         self._sticky = _Sticky(random)
 
-    def partition(self, topic: str, key: bytes | None, partition_count: int) -> int:
+    def partition(self, topic: str, key: bytes | None, partition_count: int, /) -> int:
         """Choose by hash, or stick where there is no key."""
         if key is None:
             return self._sticky.choose(topic, partition_count)
         return xxh3_64_intdigest(key) % partition_count
 
-    def batch_closed(self, topic: str, partition: int) -> None:
+    def batch_closed(self, topic: str, partition: int, /) -> None:
         """Let records without a key move to another partition."""
         self._sticky.closed(topic, partition)
 
@@ -111,13 +113,13 @@ class Murmur2Partitioner:
     def __init__(self, random: Random) -> None:
         self._sticky = _Sticky(random)
 
-    def partition(self, topic: str, key: bytes | None, partition_count: int) -> int:
+    def partition(self, topic: str, key: bytes | None, partition_count: int, /) -> int:
         """Choose by hash, or stick where there is no key."""
         if key is None:
             return self._sticky.choose(topic, partition_count)
         return (murmur2(key) & 0x7FFFFFFF) % partition_count
 
-    def batch_closed(self, topic: str, partition: int) -> None:
+    def batch_closed(self, topic: str, partition: int, /) -> None:
         """Let records without a key move to another partition."""
         self._sticky.closed(topic, partition)
 
@@ -135,13 +137,13 @@ class Crc32Partitioner:
     def __init__(self, random: Random) -> None:
         self._random = random
 
-    def partition(self, topic: str, key: bytes | None, partition_count: int) -> int:
+    def partition(self, _topic: str, key: bytes | None, partition_count: int, /) -> int:
         """Choose by checksum, or at random where the key is missing or empty."""
         if not key:
             return self._random.randrange(partition_count)
         return zlib.crc32(key) % partition_count
 
-    def batch_closed(self, topic: str, partition: int) -> None:
+    def batch_closed(self, topic: str, partition: int, /) -> None:
         """Nothing to note: every record without a key is thrown anew."""
 
 
@@ -154,13 +156,13 @@ class RoundRobinPartitioner:
         del random
         self._next: dict[str, int] = {}
 
-    def partition(self, topic: str, key: bytes | None, partition_count: int) -> int:
+    def partition(self, topic: str, _key: bytes | None, partition_count: int, /) -> int:
         """Choose the partition after the last one, from 0."""
         chosen = self._next.get(topic, 0) % partition_count
         self._next[topic] = chosen + 1
         return chosen
 
-    def batch_closed(self, topic: str, partition: int) -> None:
+    def batch_closed(self, topic: str, partition: int, /) -> None:
         """Nothing to note: the turn goes by record."""
 
 
@@ -172,39 +174,39 @@ class StickyPartitioner:
     def __init__(self, random: Random) -> None:
         self._sticky = _Sticky(random)
 
-    def partition(self, topic: str, key: bytes | None, partition_count: int) -> int:
+    def partition(self, topic: str, _key: bytes | None, partition_count: int, /) -> int:
         """Choose the current partition of the topic."""
         return self._sticky.choose(topic, partition_count)
 
-    def batch_closed(self, topic: str, partition: int) -> None:
+    def batch_closed(self, topic: str, partition: int, /) -> None:
         """Move to another partition."""
         self._sticky.closed(topic, partition)
 
 
 class CustomPartitioner:
-    """A caller's own function ``(topic, key, partition_count) -> partition``, its result checked."""
+    """A caller's own function of topic, key and partition count, its result checked."""
 
     __slots__ = ("_choose",)
 
     def __init__(self, choose: Callable[[str, bytes | None, int], int]) -> None:
         self._choose = choose
 
-    def partition(self, topic: str, key: bytes | None, partition_count: int) -> int:
+    def partition(self, topic: str, key: bytes | None, partition_count: int, /) -> int:
         """Ask the caller's function.
 
         Raises:
-            InvalidArgument: it answered with something outside ``range(partition_count)``.
+            InvalidArgumentError: it answered with something outside ``range(partition_count)``.
         """
         chosen = self._choose(topic, key, partition_count)
-        if not isinstance(chosen, int) or not 0 <= chosen < partition_count:
-            raise InvalidArgument(
+        if type(chosen) is not int or not 0 <= chosen < partition_count:
+            raise InvalidArgumentError(
                 "partitioner",
                 f"answered {chosen!r} for topic {topic!r}, which has partitions 0 to "
                 f"{partition_count - 1}; return a number in that range",
             )
         return chosen
 
-    def batch_closed(self, topic: str, partition: int) -> None:
+    def batch_closed(self, topic: str, partition: int, /) -> None:
         """Nothing to note."""
 
 
@@ -228,13 +230,13 @@ def make_partitioner(
         random: the dice of the sticky and random choices.
 
     Raises:
-        InvalidArgument: the name is not known.
+        InvalidArgumentError: the name is not known.
     """
     if callable(choice):
         return CustomPartitioner(choice)
     factory = PARTITIONERS.get(choice)
     if factory is None:
-        raise InvalidArgument(
+        raise InvalidArgumentError(
             "partitioner", f"{choice!r} is not one of {', '.join(PARTITIONERS)}, nor a function"
         )
     return factory(random)

@@ -44,13 +44,13 @@ class RecordRange(NamedTuple):
         topic: the topic.
         partition: the partition.
         first_offset: of the first of them; -1 with ``acks=0``.
-        count: how many, at consecutive offsets.
+        record_count: how many, at consecutive offsets.
     """
 
     topic: str
     partition: int
     first_offset: int
-    count: int
+    record_count: int
 
 
 class Record(NamedTuple):
@@ -122,6 +122,35 @@ class BrokerInfo:
     node_id: int
     host: str
     port: int
+    rack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    """How one part of a broker is: ``ok``, ``degraded`` or ``failed``, and why."""
+
+    name: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerHealth:
+    """How one broker is, in its own words.
+
+    Attributes:
+        node_id: which broker.
+        live: it answers.
+        ready: it serves.
+        uptime_ms: since it started.
+        components: its parts.
+    """
+
+    node_id: int
+    live: bool
+    ready: bool
+    uptime_ms: int
+    components: tuple[ComponentStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +212,14 @@ class TopicDescription:
         name: its name.
         partitions: by number.
         config: the settings that apply, as text.
+        config_sources: for each of them ``topic``, ``broker`` or ``default``.
         replication_factor: replicas of each partition.
     """
 
     name: str
     partitions: tuple[PartitionInfo, ...]
     config: Mapping[str, str]
+    config_sources: Mapping[str, str]
     replication_factor: int
 
 

@@ -8,9 +8,12 @@ retriable error reaches a caller only when time ran out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from streambus_protocol import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ClientError(Exception):
@@ -25,7 +28,7 @@ class ClientError(Exception):
     retriable: bool = False
 
 
-class InvalidArgument(ClientError, ValueError):  # noqa: N818 - reads as the sentence it is
+class InvalidArgumentError(ClientError, ValueError):
     """A value given by the caller cannot be used; nothing was sent.
 
     Attributes:
@@ -37,11 +40,11 @@ class InvalidArgument(ClientError, ValueError):  # noqa: N818 - reads as the sen
         self.argument = argument
 
 
-class ClientClosed(ClientError):  # noqa: N818
+class ClientClosedError(ClientError):
     """The client was closed before or during the call; open a new one."""
 
 
-class BrokerUnreachable(ClientError):  # noqa: N818
+class BrokerUnreachableError(ClientError):
     """No broker could be reached before the deadline.
 
     Attributes:
@@ -59,7 +62,7 @@ class BrokerUnreachable(ClientError):  # noqa: N818
         self.reasons = dict(reasons)
 
 
-class ConnectionLost(ClientError):  # noqa: N818
+class ConnectionLostError(ClientError):
     """A connection ended while a request was under way; whether it took effect is not known.
 
     Attributes:
@@ -74,7 +77,7 @@ class ConnectionLost(ClientError):  # noqa: N818
         self.reason = reason
 
 
-class RequestTimedOut(ClientError):  # noqa: N818
+class RequestTimedOutError(ClientError):
     """A broker did not answer in time, or answered that the time ran out.
 
     Whether the request took effect is not known. Raise ``request_timeout_ms`` where brokers are
@@ -85,7 +88,7 @@ class RequestTimedOut(ClientError):  # noqa: N818
     retriable = True
 
 
-class DeliveryTimedOut(ClientError):  # noqa: N818
+class DeliveryTimedOutError(ClientError):
     """A record was not acknowledged before its delivery deadline.
 
     It may or may not have been written. The last failure is the ``__cause__``.
@@ -99,7 +102,9 @@ class DeliveryTimedOut(ClientError):  # noqa: N818
     code = ErrorCode.REQUEST_TIMED_OUT
     retriable = True
 
-    def __init__(self, topic: str, partition: int, attempts: int, last: BaseException | None):
+    def __init__(
+        self, topic: str, partition: int, attempts: int, last: BaseException | None
+    ) -> None:
         because = f"; last failure: {last}" if last is not None else ""
         super().__init__(
             f"not acknowledged within the delivery deadline by {topic}[{partition}] after "
@@ -110,7 +115,7 @@ class DeliveryTimedOut(ClientError):  # noqa: N818
         self.attempts = attempts
 
 
-class ProtocolViolation(ClientError):  # noqa: N818
+class ProtocolViolationError(ClientError):
     """The peer's bytes are not StreamBus, or contradict it; the connection was closed.
 
     Check that the address is the data port of a StreamBus broker.
@@ -137,81 +142,81 @@ class BrokerError(ClientError):
         super().__init__(f"{subject}: {said}" if subject else said)
 
 
-class TopicNotFound(BrokerError):
+class TopicNotFoundError(BrokerError):
     """There is no such topic: create it first, or check its name."""
 
 
-class PartitionNotFound(BrokerError):
+class PartitionNotFoundError(BrokerError):
     """The topic has no such partition: partitions count from 0."""
 
 
-class TopicExists(BrokerError):
+class TopicExistsError(BrokerError):
     """A topic of this name exists already."""
 
 
-class InvalidTopic(BrokerError):
+class InvalidTopicError(BrokerError):
     """A name, partition count or replication factor that the brokers do not accept."""
 
 
-class InvalidSetting(BrokerError):
+class InvalidSettingError(BrokerError):
     """A setting is unknown or outside its range."""
 
 
-class RecordTooLarge(BrokerError):
+class RecordTooLargeError(BrokerError):
     """A record, or a batch of records, is larger than the topic or the broker accepts."""
 
 
-class OffsetOutOfRange(BrokerError):
+class OffsetOutOfRangeError(BrokerError):
     """An offset is before the first record kept, or behind the last; seek to another."""
 
 
-class NotLeader(BrokerError):
+class NotLeaderError(BrokerError):
     """Another broker leads the partition, or none does at the moment; the client asks again."""
 
 
-class NotEnoughReplicas(BrokerError):
+class NotEnoughReplicasError(BrokerError):
     """Fewer replicas are in sync than the topic wants; try again when they are back."""
 
 
-class BrokerUnavailable(BrokerError):
+class BrokerUnavailableError(BrokerError):
     """The broker is shutting down, over a limit, or its storage has failed or is full."""
 
 
-class UnsupportedByBroker(BrokerError):
+class UnsupportedByBrokerError(BrokerError):
     """The broker does not know the request, its version or the codec: upgrade the older side."""
 
 
-class WrongCluster(BrokerError):
+class WrongClusterError(BrokerError):
     """The broker belongs to another cluster: check the addresses."""
 
 
 _TYPES: dict[ErrorCode, type[BrokerError]] = {
-    ErrorCode.UNSUPPORTED_VERSION: UnsupportedByBroker,
-    ErrorCode.UNSUPPORTED_API: UnsupportedByBroker,
-    ErrorCode.UNSUPPORTED_CODEC: UnsupportedByBroker,
-    ErrorCode.FRAME_TOO_LARGE: RecordTooLarge,
-    ErrorCode.MESSAGE_TOO_LARGE: RecordTooLarge,
-    ErrorCode.UNKNOWN_TOPIC: TopicNotFound,
-    ErrorCode.UNKNOWN_PARTITION: PartitionNotFound,
-    ErrorCode.TOPIC_EXISTS: TopicExists,
-    ErrorCode.INVALID_TOPIC_NAME: InvalidTopic,
-    ErrorCode.INVALID_PARTITIONS: InvalidTopic,
-    ErrorCode.INVALID_REPLICATION_FACTOR: InvalidTopic,
-    ErrorCode.INVALID_CONFIG: InvalidSetting,
-    ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,
-    ErrorCode.NOT_LEADER: NotLeader,
-    ErrorCode.LEADER_NOT_AVAILABLE: NotLeader,
-    ErrorCode.FENCED_LEADER_EPOCH: NotLeader,
-    ErrorCode.UNKNOWN_LEADER_EPOCH: NotLeader,
-    ErrorCode.NOT_ENOUGH_REPLICAS: NotEnoughReplicas,
-    ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND: NotEnoughReplicas,
-    ErrorCode.STORAGE_FULL: BrokerUnavailable,
-    ErrorCode.STORAGE_FAILED: BrokerUnavailable,
-    ErrorCode.BROKER_SHUTTING_DOWN: BrokerUnavailable,
-    ErrorCode.TOO_BUSY: BrokerUnavailable,
-    ErrorCode.TOO_MANY_CONNECTIONS: BrokerUnavailable,
-    ErrorCode.NOT_CONTROLLER: NotLeader,
-    ErrorCode.WRONG_CLUSTER: WrongCluster,
+    ErrorCode.UNSUPPORTED_VERSION: UnsupportedByBrokerError,
+    ErrorCode.UNSUPPORTED_API: UnsupportedByBrokerError,
+    ErrorCode.UNSUPPORTED_CODEC: UnsupportedByBrokerError,
+    ErrorCode.FRAME_TOO_LARGE: RecordTooLargeError,
+    ErrorCode.MESSAGE_TOO_LARGE: RecordTooLargeError,
+    ErrorCode.UNKNOWN_TOPIC: TopicNotFoundError,
+    ErrorCode.UNKNOWN_PARTITION: PartitionNotFoundError,
+    ErrorCode.TOPIC_EXISTS: TopicExistsError,
+    ErrorCode.INVALID_TOPIC_NAME: InvalidTopicError,
+    ErrorCode.INVALID_PARTITIONS: InvalidTopicError,
+    ErrorCode.INVALID_REPLICATION_FACTOR: InvalidTopicError,
+    ErrorCode.INVALID_CONFIG: InvalidSettingError,
+    ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRangeError,
+    ErrorCode.NOT_LEADER: NotLeaderError,
+    ErrorCode.LEADER_NOT_AVAILABLE: NotLeaderError,
+    ErrorCode.FENCED_LEADER_EPOCH: NotLeaderError,
+    ErrorCode.UNKNOWN_LEADER_EPOCH: NotLeaderError,
+    ErrorCode.NOT_ENOUGH_REPLICAS: NotEnoughReplicasError,
+    ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND: NotEnoughReplicasError,
+    ErrorCode.STORAGE_FULL: BrokerUnavailableError,
+    ErrorCode.STORAGE_FAILED: BrokerUnavailableError,
+    ErrorCode.BROKER_SHUTTING_DOWN: BrokerUnavailableError,
+    ErrorCode.TOO_BUSY: BrokerUnavailableError,
+    ErrorCode.TOO_MANY_CONNECTIONS: BrokerUnavailableError,
+    ErrorCode.NOT_CONTROLLER: NotLeaderError,
+    ErrorCode.WRONG_CLUSTER: WrongClusterError,
 }
 
 
@@ -228,8 +233,10 @@ def error_for(code: int, subject: str = "", detail: str = "") -> ClientError:
         known = ErrorCode(code)
     except ValueError:
         unknown = f"error code {code}, which this version does not know"
-        return BrokerError(ErrorCode.INTERNAL, subject, f"{unknown}; {detail}" if detail else unknown)
+        return BrokerError(
+            ErrorCode.INTERNAL, subject, f"{unknown}; {detail}" if detail else unknown
+        )
     if known is ErrorCode.REQUEST_TIMED_OUT:
         said = detail or known.advice
-        return RequestTimedOut(f"{subject}: {said}" if subject else said)
+        return RequestTimedOutError(f"{subject}: {said}" if subject else said)
     return _TYPES.get(known, BrokerError)(known, subject, detail)

@@ -1,0 +1,518 @@
+"""The blocking producer: ``send`` in the caller's thread, ``submit`` through the background."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from streambus_client._blocking._background import Background
+from streambus_client._blocking._connection import BlockingConnection, ConnectionPool
+from streambus_client._blocking._driver import BlockingClient, run
+from streambus_client._blocking._futures import SendFuture, SendManyFuture, wait_for
+from streambus_client._encoding import ProduceTemplate, encode_record, read_produced_offset
+from streambus_client._operations import leader, refresh
+from streambus_client._options import (
+    Acks,
+    ClientOptions,
+    Compression,
+    PartitionerChoice,
+    ProducerOptions,
+)
+from streambus_client._producing import (
+    RECORD_BYTES_MAX,
+    ProducerCore,
+    check_columns,
+    check_record,
+    partition_count,
+    produce_one,
+    produced_code,
+    too_large,
+)
+from streambus_client._types import Headers, RecordMetadata, TopicPartition
+from streambus_client.errors import (
+    ClientClosedError,
+    ClientError,
+    ConnectionLostError,
+    RequestTimedOutError,
+    error_for,
+)
+from streambus_protocol import ApiKey, ProduceResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+    from types import TracebackType
+
+    from streambus_client._accumulator import Outcome
+
+
+class _Lane:
+    """What a ``send`` to one partition needs, prepared: the leader's connection and the frame."""
+
+    __slots__ = ("connection", "template", "where")
+
+    def __init__(
+        self, connection: BlockingConnection, template: ProduceTemplate, where: TopicPartition
+    ) -> None:
+        self.connection = connection
+        self.template = template
+        self.where = where
+
+
+class Producer(BlockingClient):
+    """Writes records to topics. Thread-safe.
+
+    ``send`` writes to its socket from the calling thread and waits for the acknowledgement.
+    ``submit`` and ``submit_many`` hand records to a background thread, which sends them in
+    batches; they wait only for room in the buffer. Records of one partition keep the order of the
+    calls, whichever of the three is used.
+
+    Use it as a context manager: leaving the block flushes and closes. If the block is left by
+    Ctrl-C or ``SystemExit``, what is not yet acknowledged is abandoned, and its futures say so.
+
+    A record that is sent again after a lost connection may be written twice; ``retries_max=0``
+    rules that out, at the price of failures that the caller has to judge.
+
+    Args:
+        brokers: ``"host:port,host:port"``, or a sequence of such strings; any of the cluster.
+        acks: when a send is answered. 1: written by the leader, not yet synced to disk. "all":
+            durable on the in-sync replicas. 0: not answered at all; offsets are -1 and losses go
+            unnoticed.
+        compression: of batches: "none", "gzip", "snappy", "lz4" or "zstd".
+        partitioner: "xxhash", "murmur2" (agrees with Java Kafka), "crc32" (agrees with
+            librdkafka), "round_robin", "sticky", or a function (topic, key, partition count) to a
+            partition.
+        linger_ms: how long a submitted record waits for others to fill its batch.
+        batch_bytes_max: a batch of submitted records does not grow beyond this.
+        buffer_bytes_max: submitted and not acknowledged; beyond it ``submit`` waits.
+        delivery_timeout_ms: from the call to the failure of a record, retries included.
+        retries_max: attempts after the first; None: until the delivery deadline.
+        request_timeout_ms: for one request; also how long brokers may wait for replicas.
+        connect_timeout_ms: for one connection.
+        retry_backoff_ms: the first pause between attempts; it doubles.
+        retry_backoff_ms_max: the longest.
+        metadata_age_ms_max: leaders are asked for again after this, at the latest.
+        client_id: how the brokers' logs name this client.
+        random: the dice of jitter and of sticky partitions; give a seeded one to repeat a run.
+
+    Raises:
+        InvalidArgumentError: a value cannot be used. Nothing is connected before the first call.
+    """
+
+    def __init__(
+        self,
+        brokers: str | Sequence[str],
+        *,
+        acks: Acks = "all",
+        compression: Compression = "none",
+        partitioner: PartitionerChoice = "xxhash",
+        linger_ms: float = 5,
+        batch_bytes_max: int = 512 * 1024,
+        buffer_bytes_max: int = 64 * 1024 * 1024,
+        delivery_timeout_ms: float = 120_000,
+        retries_max: int | None = None,
+        request_timeout_ms: float = 30_000,
+        connect_timeout_ms: float = 10_000,
+        retry_backoff_ms: float = 50,
+        retry_backoff_ms_max: float = 1_000,
+        metadata_age_ms_max: float = 300_000,
+        client_id: str = "streambus",
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(
+            ClientOptions.make(
+                brokers,
+                client_id=client_id,
+                connect_timeout_ms=connect_timeout_ms,
+                request_timeout_ms=request_timeout_ms,
+                retry_backoff_ms=retry_backoff_ms,
+                retry_backoff_ms_max=retry_backoff_ms_max,
+                metadata_age_ms_max=metadata_age_ms_max,
+                random=random,
+            )
+        )
+        self._options = ProducerOptions.make(
+            acks=acks,
+            compression=compression,
+            partitioner=partitioner,
+            linger_ms=linger_ms,
+            batch_bytes_max=batch_bytes_max,
+            buffer_bytes_max=buffer_bytes_max,
+            delivery_timeout_ms=delivery_timeout_ms,
+            retries_max=retries_max,
+        )
+        self._core = ProducerCore(self._session, self._options)
+        self._send_pool = ConnectionPool(self._session.options)
+        self._background = Background(self._core, self._pool, self._lock)
+        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._single: dict[str, _Lane] = {}
+        self._lanes_expire_at = 0.0
+
+    # --- One record -------------------------------------------------------------------------------
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
+        """Send one record and wait for its acknowledgement.
+
+        Args:
+            topic: must exist.
+            value: None is a record without a value, which differs from an empty one.
+            key: decides the partition; None leaves it to the partitioner.
+            partition: overrules the partitioner.
+            headers: pairs of a name and bytes or None; order and repetitions are kept.
+            timestamp_ms: milliseconds since 1970-01-01 UTC; now by default.
+
+        Returns:
+            Where it is. With ``acks=0`` the offset is -1.
+
+        Raises:
+            InvalidArgumentError: value, key, headers or timestamp are of a wrong type.
+            TopicNotFoundError, PartitionNotFoundError, RecordTooLargeError: as they say.
+            ClientError: it was not acknowledged before the delivery deadline, or the broker
+                refused it. After ``ConnectionLostError`` and ``RequestTimedOutError`` it may be
+                written nevertheless.
+
+        Cost:
+            One ``send`` and one ``recv`` once topic and leader are known.
+        """
+        if timestamp_ms is None:
+            timestamp_ms = time.time_ns() // 1_000_000
+        if partition is None and (lane := self._single.get(topic)) is not None:
+            pass
+        else:
+            lane = self._lane(topic, key, partition, value, headers)
+        if time.monotonic() >= self._lanes_expire_at:
+            self._renew(topic)
+        batch = encode_record(value, key, headers, timestamp_ms, self._options.codec)
+        if len(batch) > RECORD_BYTES_MAX:
+            raise too_large(topic, len(batch))
+        connection = lane.connection
+        with connection.lock:
+            if connection.closed or not self._core.accumulator.empty:
+                offset = None
+            else:
+                offset = self._exchange(lane, batch)
+        if offset is None:
+            return self._send_slowly(lane.where, value, key, headers, timestamp_ms, batch)
+        return RecordMetadata(topic, lane.where.partition, offset, timestamp_ms)
+
+    def _exchange(self, lane: _Lane, batch: bytes) -> int | None:
+        """Send a batch on its lane; None if it has to be tried again the general way.
+
+        Raises:
+            ClientError: a final refusal, or a failure while no retries are allowed.
+        """
+        connection, core = lane.connection, lane.connection.core
+        timeout_s = self._session.options.request_timeout_s
+        correlation_id = core.next_id()
+        try:
+            connection.send_bytes(lane.template.frame(correlation_id, batch))
+            if self._options.acks == 0:
+                return -1
+            data = connection.receive_bytes(timeout_s)
+            if data is None:
+                connection.close()
+                raise RequestTimedOutError(
+                    f"{connection.name} did not answer within {timeout_s:.3g} s"
+                )
+            offset = read_produced_offset(data, correlation_id)
+            if offset is not None:
+                return offset
+            core.expect(correlation_id, ApiKey.PRODUCE)
+            answer = connection.finish_with(data, correlation_id, timeout_s)
+        except ClientError as error:
+            self._failed(error, lane)
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        code, detail = produced_code(answer)
+        if not code:
+            found: int = answer.partitions[0].base_offset
+            return found
+        self._failed(error_for(code, str(lane.where), detail or ""), lane)
+        return None
+
+    def _failed(self, error: ClientError, lane: _Lane) -> None:
+        with self._lock:
+            self._lanes.clear()
+            self._single.clear()
+            self._session.cluster.mark_stale(lane.where.topic)
+        if not error.retriable or self._options.retries_max == 0:
+            raise error
+
+    def _send_slowly(
+        self,
+        where: TopicPartition,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int,
+        batch: bytes,
+    ) -> RecordMetadata:
+        """Send with retries, or behind what was submitted to the same partition before."""
+        with self._lock:
+            behind = self._core.accumulator.holds(where)
+        if behind:
+            future = self.submit(
+                where.topic,
+                value,
+                key=key,
+                partition=where.partition,
+                headers=headers,
+                timestamp_ms=timestamp_ms,
+            )
+            return future.result()
+        options = self._options
+        answer: ProduceResponse | None = self._run_sending(where, batch)
+        offset = -1 if answer is None else answer.partitions[0].base_offset
+        assert options.acks == 0 or offset >= 0, "a code of 0 comes with an offset"
+        return RecordMetadata(where.topic, where.partition, offset, timestamp_ms)
+
+    def _run_sending(self, where: TopicPartition, batch: bytes) -> ProduceResponse | None:
+        if self._closed:
+            raise ClientClosedError("this Producer is closed")
+        options = self._options
+        operation = produce_one(
+            self._session,
+            where,
+            batch,
+            options.acks,
+            self._core.ack_timeout_ms,
+            self._deadline(options.delivery_timeout_s),
+            options.retries_max,
+        )
+        return run(operation, self._session, self._send_pool, self._lock)
+
+    def _lane(
+        self,
+        topic: str,
+        key: bytes | None,
+        partition: int | None,
+        value: bytes | None,
+        headers: Headers | None,
+    ) -> _Lane:
+        """Choose the partition and find or prepare its lane."""
+        check_record(topic, value, key, headers)
+        count = self.partition_count(topic)
+        with self._lock:
+            where = self._core.place(topic, key, partition, count)
+            self._core.partitioner.batch_closed(topic, where.partition)
+            lane = self._lanes.get(where)
+        if lane is None or lane.connection.closed:
+            lane = self._prepare(where)
+            self._lanes[where] = lane
+            if count == 1 and not callable(self._options.partitioner):
+                self._single[topic] = lane
+        return lane
+
+    def _prepare(self, where: TopicPartition) -> _Lane:
+        operation = leader(self._session, where, self._deadline(self._options.delivery_timeout_s))
+        address = self._run(operation)
+        backoff = self._session.backoff()
+        deadline = self._deadline(self._options.delivery_timeout_s)
+        while True:
+            try:
+                connection = self._send_pool.connect(address, self._session.cluster.cluster_id)
+                break
+            except ConnectionLostError:
+                if time.monotonic() >= deadline or self._options.retries_max == 0:
+                    raise
+                self._session.cluster.mark_stale(where.topic)
+                time.sleep(backoff.next_wait_s())
+                address = self._run(leader(self._session, where, deadline))
+        template = ProduceTemplate(
+            where.topic,
+            where.partition,
+            self._options.acks,
+            self._core.ack_timeout_ms,
+            connection.core.version(ApiKey.PRODUCE),
+        )
+        if self._lanes_expire_at == 0.0:
+            self._lanes_expire_at = time.monotonic() + self._session.options.metadata_age_s_max
+        return _Lane(connection, template, where)
+
+    def _renew(self, topic: str) -> None:
+        """Ask for metadata again and prepare all lanes anew."""
+        self._run(refresh(self._session, [topic], self._deadline()))
+        with self._lock:
+            self._lanes.clear()
+            self._single.clear()
+            self._lanes_expire_at = time.monotonic() + self._session.options.metadata_age_s_max
+
+    # --- Many records -----------------------------------------------------------------------------
+
+    def submit(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+    ) -> SendFuture:
+        """Hand one record to the background, which sends it in a batch.
+
+        Waits while the buffer is full, never fails for it. The arguments are those of ``send``.
+
+        Returns:
+            A future of the record's place.
+
+        Raises:
+            InvalidArgumentError, TopicNotFoundError, PartitionNotFoundError,
+                RecordTooLargeError: found before the record was taken over; nothing was submitted.
+        """
+        if timestamp_ms is None:
+            timestamp_ms = time.time_ns() // 1_000_000
+        size_bytes = check_record(topic, value, key, headers)
+        count = self._session.cluster.partition_count(topic) or self.partition_count(topic)
+        background = self._background
+        with self._lock:
+            where = self._core.place(topic, key, partition, count)
+            self._wait_for_room(size_bytes)
+            batch, index = self._core.append(where, key, value, headers, timestamp_ms, size_bytes)
+            if index == 0 or batch.closed:
+                background.start()
+                background.work.notify_all()
+        return SendFuture(batch.outcome, index, where, timestamp_ms, background.done)
+
+    def submit_many(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None] | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> SendManyFuture:
+        """Hand whole columns to the background.
+
+        Args:
+            topic: must exist.
+            values: one for each record.
+            keys: as many, or None for no keys; then whole batches go to one partition each.
+            partition: overrules the partitioner for all of them.
+            timestamp_ms: of all of them; now by default.
+
+        Returns:
+            A future of the places of all records.
+
+        Raises:
+            InvalidArgumentError, TopicNotFoundError, PartitionNotFoundError,
+                RecordTooLargeError: found before any record was taken over; nothing was submitted.
+        """
+        if timestamp_ms is None:
+            timestamp_ms = time.time_ns() // 1_000_000
+        check_columns(topic, values, keys)
+        count = self._session.cluster.partition_count(topic) or self.partition_count(topic)
+        background = self._background
+        parts: list[tuple[Outcome, int, TopicPartition, int]] = []
+        with self._lock:
+            runs = self._core.runs(topic, values, keys, partition, count)
+        for part in runs:
+            with self._lock:
+                self._wait_for_room(part.size_bytes)
+                batch, index = self._core.extend(part, timestamp_ms)
+                if index == 0 or batch.closed:
+                    background.start()
+                    background.work.notify_all()
+            parts.append((batch.outcome, index, part.where, len(part.values)))
+        return SendManyFuture(parts, background.done)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Send what was submitted before this call, and wait until all of it has ended.
+
+        Args:
+            timeout: seconds; None waits as long as the delivery deadlines do.
+
+        Raises:
+            TimeoutError: not all has ended in time; it goes on.
+            ClientError: a submitted record failed, and no future of its batch was asked about it;
+                raised for the first of them. All others have ended too.
+        """
+        with self._lock:
+            self._core.accumulator.close_all()
+            outcomes = [batch.outcome for batch in self._core.accumulator.pending()]
+            self._background.work.notify_all()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for outcome in outcomes:
+            left_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            wait_for(outcome, self._background.done, left_s)
+        with self._lock:
+            self._core.raise_unseen()
+
+    def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has.
+
+        Raises:
+            TopicNotFoundError: there is no such topic.
+            BrokerUnreachableError: no broker answered before the delivery deadline.
+        """
+        deadline = self._deadline(self._options.delivery_timeout_s)
+        return self._run(partition_count(self._session, topic, deadline))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush, end the background, and close the connections; any number of times.
+
+        Args:
+            timeout: seconds to flush for; what has not ended then is abandoned, and its futures
+                raise ``ClientClosedError``. None waits as long as the delivery deadlines do.
+
+        Raises:
+            ClientError: as for ``flush``; the producer is closed nevertheless.
+        """
+        if self._closed:
+            return
+        try:
+            with contextlib.suppress(TimeoutError):
+                self.flush(timeout)
+        finally:
+            self._abandon()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            self.close()
+        elif issubclass(exc_type, Exception):
+            with contextlib.suppress(ClientError):  # the block's own error is the one to be seen
+                self.close()
+        else:
+            self._abandon()
+
+    def _wait_for_room(self, size_bytes: int) -> None:
+        """Wait, holding the lock, until ``size_bytes`` fit the buffer."""
+        if self._closed:
+            raise ClientClosedError("this Producer is closed")
+        accumulator, background = self._core.accumulator, self._background
+        while not accumulator.has_room(size_bytes):
+            background.work.notify_all()
+            background.room.wait()
+            if self._closed:
+                raise ClientClosedError("this Producer was closed while it waited for room")
+
+    def _abandon(self) -> None:
+        super().close()
+        self._send_pool.close()
+        self._background.stop()
+        with self._lock:
+            callbacks = self._core.abandon(
+                ClientClosedError("the producer was closed before the record was acknowledged")
+            )
+            self._background.done.notify_all()
+            self._background.room.notify_all()
+        for callback in callbacks:
+            callback()

@@ -1,0 +1,185 @@
+"""Records to batches, and the frame of one record in as few steps as there are.
+
+The blocking ``send`` of a single record is measured against a bare TCP echo, so its frame is put
+together from parts that are prepared once for each partition; everything else goes through the
+protocol's general encoder.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from streambus_client.errors import InvalidArgumentError
+from streambus_protocol import (
+    ApiKey,
+    ProducePartition,
+    ProduceRequest,
+    encode_batch,
+    encode_message,
+    flatten_headers,
+)
+from streambus_protocol.errors import InvalidRecordError
+
+if TYPE_CHECKING:
+    from streambus_client._accumulator import PendingBatch
+    from streambus_client._types import Headers
+
+_BYTES_OR_NONE = frozenset({bytes, type(None)})
+_FRAME = struct.Struct(">IHBBI")
+_BIN_32 = struct.Struct(">BI")
+_BIN_8_MARK, _BIN_32_MARK, _EMPTY_BIN = 0xC4, 0xC6, b"\xc4\x00"
+_FRAME_OVERHEAD = 8
+"""Bytes of a frame's header that its length counts."""
+
+
+def encode_pending(batch: PendingBatch, codec: int) -> bytes:
+    """Encode a batch once; a retry sends the same bytes.
+
+    Raises:
+        InvalidArgumentError: a record cannot be encoded.
+    """
+    if batch.encoded is None:
+        deltas = None
+        if batch.timestamps_ms is not None:
+            base = batch.timestamp_ms
+            deltas = [timestamp_ms - base for timestamp_ms in batch.timestamps_ms]
+        flat = None
+        if batch.headers is not None:
+            flat = [flatten_headers(headers) if headers else None for headers in batch.headers]
+        try:
+            batch.encoded = encode_batch(
+                batch.values,
+                batch.keys,
+                base_timestamp_ms=batch.timestamp_ms,
+                timestamp_deltas=deltas,
+                flat_headers=flat,
+                codec=codec,
+            )
+        except InvalidRecordError as error:
+            raise InvalidArgumentError("record", f"cannot be encoded: {error}") from error
+    return batch.encoded
+
+
+def encode_record(
+    value: bytes | None,
+    key: bytes | None,
+    headers: Headers | None,
+    timestamp_ms: int,
+    codec: int,
+) -> bytes:
+    """Encode a batch of one record.
+
+    Raises:
+        InvalidArgumentError: the record is not one.
+    """
+    try:
+        return encode_batch(
+            (value,),
+            None if key is None else (key,),
+            base_timestamp_ms=timestamp_ms,
+            flat_headers=(flatten_headers(headers),) if headers else None,
+            codec=codec,
+        )
+    except InvalidRecordError as error:
+        raise InvalidArgumentError("record", f"cannot be encoded: {error}") from error
+
+
+class ProduceTemplate:
+    """The frame of a produce request for one batch of one partition, all but the batch.
+
+    Args:
+        topic: where it goes.
+        partition: the same.
+        acks: as on the wire.
+        timeout_ms: for the acknowledgement.
+        version: the negotiated version of PRODUCE.
+    """
+
+    __slots__ = ("_prefix", "_prefix_bytes", "_version")
+
+    def __init__(
+        self, topic: str, partition: int, acks: int, timeout_ms: int, version: int
+    ) -> None:
+        request = ProduceRequest(acks, timeout_ms, (ProducePartition(topic, partition, b""),))
+        body = encode_message(request, version)
+        assert body.endswith(_EMPTY_BIN), "the batch is the last field of a produce request"
+        self._prefix = body[: -len(_EMPTY_BIN)]
+        self._prefix_bytes = len(self._prefix)
+        self._version = version
+
+    def frame(self, correlation_id: int, batch: bytes) -> bytes:
+        """Put header, request and batch together."""
+        size = len(batch)
+        if size < 256:
+            length = _FRAME_OVERHEAD + self._prefix_bytes + 2 + size
+            mark = bytes((_BIN_8_MARK, size))
+        else:
+            length = _FRAME_OVERHEAD + self._prefix_bytes + 5 + size
+            mark = _BIN_32.pack(_BIN_32_MARK, size)
+        header = _FRAME.pack(length, ApiKey.PRODUCE, self._version, 0, correlation_id)
+        return b"".join((header, self._prefix, mark, batch))
+
+
+def read_produced_offset(frame: bytes, correlation_id: int) -> int | None:
+    """Read the answer to a produce request of one partition, if all of it went well.
+
+    Args:
+        frame: what one ``recv`` gave.
+        correlation_id: of the request.
+
+    Returns:
+        The base offset. None where anything is out of the ordinary (an error, a partial frame,
+        another version's layout): the general decoder then judges the same bytes.
+    """
+    try:
+        length, api, _, flags, answered_id = _FRAME.unpack_from(frame)
+        if length != len(frame) - 4 or api != ApiKey.PRODUCE or flags != 1:
+            return None
+        if answered_id != correlation_id:
+            return None
+        _, ((error, _, base_offset, _, _),) = msgpack.unpackb(frame[12:])
+    except (ValueError, TypeError, struct.error, msgpack.UnpackException):
+        return None
+    if error != 0 or type(base_offset) is not int or base_offset < 0:
+        return None
+    return base_offset
+
+
+def check_bytes(argument: str, value: Any) -> None:
+    """Refuse what is neither bytes nor None.
+
+    Raises:
+        InvalidArgumentError: with the type that was given.
+    """
+    if value is not None and type(value) is not bytes:
+        advice = "; encode it first" if isinstance(value, str) else ""
+        raise InvalidArgumentError(argument, f"is {type(value).__name__}, not bytes{advice}")
+
+
+def check_column(argument: str, column: Any) -> None:
+    """Refuse a column with anything but bytes and None in it.
+
+    Raises:
+        InvalidArgumentError: with the first type that does not belong.
+    """
+    if not set(map(type, column)) <= _BYTES_OR_NONE:
+        for index, value in enumerate(column):
+            check_bytes(f"{argument}[{index}]", value)
+
+
+def header_bytes(headers: Headers) -> int:
+    """Check headers and estimate their encoded size, in bytes.
+
+    Raises:
+        InvalidArgumentError: a name is not a str, or a value neither bytes nor None.
+    """
+    try:
+        flat = flatten_headers(headers)
+    except (InvalidRecordError, TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            "headers", f"are not pairs of a name and bytes: {error}"
+        ) from error
+    return sum(len(item) + 5 for item in flat if item is not None)

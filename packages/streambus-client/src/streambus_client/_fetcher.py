@@ -1,0 +1,492 @@
+"""What a consumer reads next: positions, fetch requests, and the records that wait to be taken.
+
+Rules:
+    1. Pure, and not thread-safe.
+    2. A partition has a *position*, the offset of the next record that the caller gets, and a
+       *fetch offset*, where the next request goes on; between them lie the fetched batches.
+    3. A seek, a new assignment, or a reset begins a new *generation* of the partition: answers to
+       requests of an older one are dropped.
+    4. One request per broker is under way at a time. Paused partitions are not asked for, and what
+       was fetched of them stays.
+    5. A batch is opened, and its checksum verified, when its records are taken.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+from streambus_client._types import Record, RecordColumns, TopicPartition
+from streambus_client.errors import (
+    BrokerError,
+    ClientError,
+    OffsetOutOfRangeError,
+    ProtocolViolationError,
+    error_for,
+)
+from streambus_protocol import (
+    BatchFlags,
+    Columns,
+    ErrorCode,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    decode_columns,
+    iterate_batches,
+)
+from streambus_protocol.errors import BatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from streambus_client._backoff import Backoff
+    from streambus_client._operations import Session
+    from streambus_client._options import ConsumerOptions, Start
+
+_FOLLOW_LEADER = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION})
+"""Codes that may only mean that the metadata is old: asked again before they are believed."""
+
+
+class PartitionReader:
+    """One assigned partition.
+
+    Attributes:
+        start: where to begin; None once there is a position.
+        position: offset of the next record for the caller.
+        fetch_offset: where the next request goes on.
+        generation: see rule 3.
+        paused: not asked for, not handed out.
+        high_watermark: offset behind the last readable record, as last heard; -1 before.
+        blocked_until: seconds; not asked for before, after a failure.
+    """
+
+    __slots__ = (
+        "backoff",
+        "batches",
+        "blocked_until",
+        "buffered_bytes",
+        "fetch_offset",
+        "generation",
+        "high_watermark",
+        "paused",
+        "position",
+        "start",
+        "under_way",
+        "where",
+    )
+
+    def __init__(self, where: TopicPartition, start: Start, backoff: Backoff) -> None:
+        self.where = where
+        self.start: Start | None = start
+        self.position = -1
+        self.fetch_offset = -1
+        self.generation = 0
+        self.paused = False
+        self.high_watermark = -1
+        self.blocked_until = 0.0
+        self.under_way = False
+        self.buffered_bytes = 0
+        self.batches: deque[memoryview] = deque()
+        self.backoff = backoff
+
+    def begin(self, offset: int) -> None:
+        """Read on from ``offset``; what was fetched is dropped."""
+        self._drop()
+        self.start = None
+        self.position = self.fetch_offset = offset
+
+    def begin_at(self, start: Start) -> None:
+        """Read on from a place that has yet to be resolved to an offset."""
+        self._drop()
+        self.start = start
+
+    def _drop(self) -> None:
+        self.generation += 1
+        self.under_way = False
+        self.batches.clear()
+        self.buffered_bytes = 0
+        self.blocked_until = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FetchCall:
+    """One request for one broker, and which partitions of which generation it is for."""
+
+    node_id: int
+    request: FetchRequest
+    readers: tuple[tuple[PartitionReader, int], ...]
+
+
+class Fetcher:
+    """All assigned partitions of one consumer.
+
+    Args:
+        session: for the cluster and the backoff.
+        options: of the consumer.
+    """
+
+    def __init__(self, session: Session, options: ConsumerOptions) -> None:
+        self._session = session
+        self._options = options
+        self._readers: dict[TopicPartition, PartitionReader] = {}
+        self._busy: set[int] = set()
+        self._node_blocked_until: dict[int, float] = {}
+        self._node_backoffs: dict[int, Backoff] = {}
+        self._turn: deque[PartitionReader] = deque()
+        self._open: tuple[PartitionReader, int, _OpenBatch] | None = None
+        self._failure: ClientError | None = None
+
+    @property
+    def readers(self) -> dict[TopicPartition, PartitionReader]:
+        """The assigned partitions."""
+        return self._readers
+
+    def assign(self, partitions: Iterable[TopicPartition], start: Start) -> None:
+        """Read these partitions and no others; those that stay keep position and buffer."""
+        wanted = dict.fromkeys(partitions)
+        for gone in [where for where in self._readers if where not in wanted]:
+            self._readers.pop(gone)._drop()
+        for where in wanted:
+            if where not in self._readers:
+                self._readers[where] = PartitionReader(where, start, self._session.backoff())
+        self._turn = deque(self._readers.values())
+
+    def unresolved(self, now: float) -> list[PartitionReader]:
+        """Partitions whose start is not an offset yet."""
+        return [
+            reader
+            for reader in self._readers.values()
+            if reader.start is not None and reader.blocked_until <= now
+        ]
+
+    def raise_failure(self) -> None:
+        """Raise, once, what reading cannot go on from without the caller's decision."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    # --- Requests ---------------------------------------------------------------------------------
+
+    def topics_without_leader(self, now: float) -> list[str]:
+        """Topics whose metadata is needed before their partitions can be asked for."""
+        cluster = self._session.cluster
+        return sorted(
+            {
+                reader.where.topic
+                for reader in self._readers.values()
+                if reader.blocked_until <= now and cluster.leader(reader.where) is None
+            }
+        )
+
+    def plan(self, now: float) -> list[FetchCall]:
+        """The requests that should be under way and are not."""
+        wanted: dict[int, list[PartitionReader]] = {}
+        budget = max(self._options.prefetch_bytes_max, 1)
+        if sum(reader.buffered_bytes for reader in self._readers.values()) >= budget:
+            return []
+        for reader in self._turn:
+            if not self._askable(reader, now):
+                continue
+            node = self._session.cluster.leader(reader.where)
+            if node is None or node in self._busy or self._node_blocked_until.get(node, 0.0) > now:
+                continue
+            wanted.setdefault(node, []).append(reader)
+        self._turn.rotate(-1)
+        return [self._call(node, readers) for node, readers in wanted.items()]
+
+    def next_due(self, now: float) -> float | None:
+        """When a partition or broker that failed is to be asked again; None if none waits."""
+        times = [reader.blocked_until for reader in self._readers.values() if not reader.paused]
+        times += self._node_blocked_until.values()
+        return min((time for time in times if time > now), default=None)
+
+    def _askable(self, reader: PartitionReader, now: float) -> bool:
+        return (
+            reader.start is None
+            and not reader.paused
+            and not reader.under_way
+            and reader.blocked_until <= now
+        )
+
+    def _call(self, node: int, readers: list[PartitionReader]) -> FetchCall:
+        options = self._options
+        asked = tuple(
+            FetchPartition(
+                reader.where.topic,
+                reader.where.partition,
+                reader.fetch_offset,
+                self._session.cluster.leader_epoch(reader.where),
+                options.partition_bytes_max,
+            )
+            for reader in readers
+        )
+        self._busy.add(node)
+        for reader in readers:
+            reader.under_way = True
+        request = FetchRequest(
+            options.fetch_wait_ms, options.fetch_bytes_min, options.fetch_bytes_max, asked
+        )
+        return FetchCall(node, request, tuple((reader, reader.generation) for reader in readers))
+
+    # --- Answers ----------------------------------------------------------------------------------
+
+    def answered(self, call: FetchCall, answer: FetchResponse, now: float) -> None:
+        """Take in what a broker sent."""
+        self._busy.discard(call.node_id)
+        self._node_backoffs.pop(call.node_id, None)
+        if len(answer.partitions) != len(call.readers):
+            violation = ProtocolViolationError(
+                "a broker answered for other partitions than were asked"
+            )
+            self.failed(call, violation, now)
+            return
+        for (reader, generation), result in zip(call.readers, answer.partitions, strict=True):
+            if reader.generation != generation:
+                continue
+            reader.under_way = False
+            if result.error != ErrorCode.NONE:
+                self._refused(reader, result.error, result.detail or "", now)
+                continue
+            reader.backoff.succeeded()
+            reader.high_watermark = result.high_watermark
+            if result.batches:
+                self._keep(reader, result.batches)
+
+    def failed(self, call: FetchCall, error: ClientError, now: float) -> None:
+        """A request was not answered: its partitions are asked for again after a pause."""
+        self._busy.discard(call.node_id)
+        backoff = self._node_backoffs.setdefault(call.node_id, self._session.backoff())
+        self._node_blocked_until[call.node_id] = now + backoff.next_wait_s()
+        for reader, generation in call.readers:
+            if reader.generation == generation:
+                reader.under_way = False
+                self._session.cluster.mark_stale(reader.where.topic)
+        if not error.retriable:
+            self._failure = error
+
+    def metadata_failed(self, topics: Iterable[str], error: ClientError, now: float) -> None:
+        """Metadata could not be had: ask again after a pause, or tell the caller why not."""
+        wanted = set(topics)
+        for reader in self._readers.values():
+            if reader.where.topic in wanted:
+                reader.blocked_until = now + reader.backoff.next_wait_s()
+        if not error.retriable:
+            self._failure = error
+
+    def _keep(self, reader: PartitionReader, data: bytes) -> None:
+        try:
+            for header, view in iterate_batches(data):
+                if header.next_offset <= reader.fetch_offset:
+                    continue
+                reader.fetch_offset = header.next_offset
+                if header.flags & BatchFlags.CONTROL:
+                    continue
+                reader.batches.append(view)
+                reader.buffered_bytes += len(view)
+        except BatchError as error:
+            self._failure = ProtocolViolationError(f"{reader.where}: {error}")
+            self._failure.__cause__ = error
+
+    def _refused(self, reader: PartitionReader, code: int, detail: str, now: float) -> None:
+        error = error_for(code, str(reader.where), detail)
+        if isinstance(error, OffsetOutOfRangeError):
+            self._out_of_range(reader, error, now)
+            return
+        if error.retriable or code in _FOLLOW_LEADER:
+            self._session.cluster.mark_stale(reader.where.topic)
+            reader.blocked_until = now + reader.backoff.next_wait_s()
+            return
+        reader.blocked_until = now + reader.backoff.next_wait_s()
+        self._failure = error
+
+    def _out_of_range(self, reader: PartitionReader, error: BrokerError, now: float) -> None:
+        if self._options.out_of_range != "error":
+            reader.begin_at(self._options.out_of_range)
+            return
+        reader.blocked_until = now + reader.backoff.next_wait_s()
+        self._failure = OffsetOutOfRangeError(
+            error.code,
+            str(reader.where),
+            f"offset {reader.fetch_offset} is not in the log; seek to another, or open the "
+            'consumer with out_of_range="earliest" or "latest"',
+        )
+
+    # --- Records ----------------------------------------------------------------------------------
+
+    def has_records(self) -> bool:
+        """Whether something can be taken now."""
+        if self._current() is not None:
+            return True
+        return any(reader.batches and not reader.paused for reader in self._turn)
+
+    def take_columns(self) -> RecordColumns | None:
+        """The next batch, or what is left of one; None if nothing is there.
+
+        Raises:
+            ProtocolViolationError: a batch is damaged; its partition stays where it is.
+        """
+        opened = self._next_open()
+        if opened is None:
+            return None
+        reader, batch = opened
+        self._open = None
+        columns = batch.rest(reader.where)
+        reader.position = batch.next_offset
+        return columns
+
+    def take_records(self, records_max: int) -> list[Record]:
+        """Up to ``records_max`` records; of several partitions if one has not enough.
+
+        Raises:
+            ProtocolViolationError: a batch is damaged; records before it were handed out before.
+        """
+        taken: list[Record] = []
+        while len(taken) < records_max:
+            try:
+                opened = self._next_open()
+            except ClientError as error:
+                if not taken:
+                    raise
+                self._failure = error
+                break
+            if opened is None:
+                break
+            reader, batch = opened
+            taken += batch.records(reader.where, records_max - len(taken))
+            if batch.exhausted:
+                self._open = None
+                reader.position = batch.next_offset
+            else:
+                reader.position = batch.position
+        return taken
+
+    def _current(self) -> tuple[PartitionReader, _OpenBatch] | None:
+        if self._open is not None:
+            reader, generation, batch = self._open
+            if reader.generation == generation and self._readers.get(reader.where) is reader:
+                return None if reader.paused else (reader, batch)
+            self._open = None
+        return None
+
+    def _next_open(self) -> tuple[PartitionReader, _OpenBatch] | None:
+        current = self._current()
+        if current is not None:
+            return current
+        if self._open is not None:
+            reader, _, batch = self._open
+            self._put_back(reader, batch)
+        for _ in range(len(self._turn)):
+            reader = self._turn[0]
+            while reader.batches and not reader.paused:
+                opened = self._open_next(reader)
+                if opened is not None:
+                    return reader, opened
+            self._turn.rotate(-1)
+        return None
+
+    def _put_back(self, reader: PartitionReader, batch: _OpenBatch) -> None:
+        reader.batches.appendleft(batch.view)
+        reader.buffered_bytes += len(batch.view)
+        self._open = None
+
+    def _open_next(self, reader: PartitionReader) -> _OpenBatch | None:
+        view = reader.batches[0]
+        try:
+            columns = decode_columns(view)
+        except BatchError as error:
+            reader.begin(reader.position)
+            raise ProtocolViolationError(
+                f"{reader.where} at offset {reader.position}: {error}"
+            ) from error
+        reader.batches.popleft()
+        reader.buffered_bytes -= len(view)
+        batch = _OpenBatch(columns, view, reader.position)
+        if batch.exhausted:
+            reader.position = batch.next_offset
+            return None
+        self._open = (reader, reader.generation, batch)
+        return batch
+
+
+class _OpenBatch:
+    """A decoded batch and how far it was handed out."""
+
+    __slots__ = ("_columns", "_index", "_offsets", "_timestamps_ms", "view")
+
+    def __init__(self, columns: Columns, view: memoryview, position: int) -> None:
+        self._columns = columns
+        self._offsets = columns.offsets
+        self._timestamps_ms = columns.timestamps_ms
+        self.view = view
+        self._index = 0
+        if position > self._offsets[0]:
+            self._index = next(
+                (index for index, offset in enumerate(self._offsets) if offset >= position),
+                len(self._offsets),
+            )
+
+    @property
+    def exhausted(self) -> bool:
+        return self._index >= len(self._offsets)
+
+    @property
+    def position(self) -> int:
+        return self._offsets[self._index]
+
+    @property
+    def next_offset(self) -> int:
+        return self._columns.header.next_offset
+
+    def rest(self, where: TopicPartition) -> RecordColumns:
+        """All that was not handed out."""
+        columns, index = self._columns, self._index
+        keys: Any = columns.keys
+        headers = None
+        if columns.flat_headers is not None:
+            count = len(self._offsets)
+            headers = [columns.headers(number) for number in range(index, count)]
+        if index == 0:
+            return RecordColumns(
+                where.topic,
+                where.partition,
+                self._offsets,
+                self._timestamps_ms,
+                keys if keys is not None else [None] * len(self._offsets),
+                columns.values,
+                headers,
+            )
+        values = columns.values[index:]
+        return RecordColumns(
+            where.topic,
+            where.partition,
+            self._offsets[index:],
+            self._timestamps_ms[index:],
+            keys[index:] if keys is not None else [None] * len(values),
+            values,
+            headers,
+        )
+
+    def records(self, where: TopicPartition, records_max: int) -> list[Record]:
+        """The next ones, ``records_max`` at most."""
+        columns, first = self._columns, self._index
+        last = min(first + records_max, len(self._offsets))
+        self._index = last
+        keys: Any = repeat(None) if columns.keys is None else columns.keys[first:last]
+        headers: Any = repeat(())
+        if columns.flat_headers is not None:
+            headers = [columns.headers(number) for number in range(first, last)]
+        make: Callable[..., Record] = Record
+        return list(
+            map(
+                make,
+                repeat(where.topic),
+                repeat(where.partition),
+                self._offsets[first:last],
+                self._timestamps_ms[first:last],
+                keys,
+                columns.values[first:last],
+                headers,
+            )
+        )

@@ -1,0 +1,285 @@
+"""What a client does that takes several requests, as generators without I/O.
+
+An operation yields ``Call`` and ``Pause``; a shell, blocking or async, carries each out and sends
+the answer back in, or throws the ``ClientError`` that it met. So retries, deadlines and the search
+for a leader are written once, and tested without sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+from streambus_client._backoff import Backoff
+from streambus_client._cluster import ClusterView
+from streambus_client.errors import (
+    BrokerUnreachableError,
+    ClientError,
+    NotLeaderError,
+    PartitionNotFoundError,
+    RequestTimedOutError,
+    error_for,
+)
+from streambus_protocol import (
+    ErrorCode,
+    ListOffsetsRequest,
+    MetadataRequest,
+    MetadataResponse,
+    OffsetQuery,
+)
+
+if TYPE_CHECKING:
+    from streambus_client._addresses import Address
+    from streambus_client._options import ClientOptions
+    from streambus_client._types import TopicPartition
+
+
+class Call(NamedTuple):
+    """Send ``request`` to ``address`` and give back the answer's message.
+
+    The shell raises ``ConnectionLostError``, ``RequestTimedOutError``, ``ProtocolViolationError``,
+    or what the broker answered to the request as a whole. Without ``answered`` nothing is waited
+    for and None is given back (a produce request with ``acks=0``).
+    """
+
+    address: Address
+    request: tuple[Any, ...]
+    timeout_s: float
+    answered: bool = True
+
+
+class Pause(NamedTuple):
+    """Let time pass; nothing is given back."""
+
+    seconds: float
+
+
+T = TypeVar("T")
+Operation: TypeAlias = Generator[Call | Pause, Any, T]
+
+
+class Session:
+    """What the operations of one client share.
+
+    Args:
+        options: of the client.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, options: ClientOptions, clock: Callable[[], float]) -> None:
+        self.options = options
+        self.clock = clock
+        self.cluster = ClusterView(options.addresses, options.random)
+
+    def backoff(self) -> Backoff:
+        """A fresh backoff for one operation."""
+        return Backoff(self.options.random, self.options.backoff)
+
+
+def ask_any(session: Session, request: tuple[Any, ...], deadline: float) -> Operation[Any]:
+    """Put a request to any broker, one after the other, until one answers.
+
+    Returns:
+        The answer and the address that gave it.
+
+    Raises:
+        BrokerUnreachableError: none answered before the deadline; every address was tried once at
+            least.
+        ClientError: a broker refused the request for a reason that another would repeat.
+    """
+    reasons: dict[str, str] = {}
+    backoff = session.backoff()
+    while True:
+        for address in session.cluster.candidates():
+            left_s = max(deadline - session.clock(), 0.001)
+            timeout_s = min(session.options.request_timeout_s, left_s)
+            try:
+                answer = yield Call(address, request, timeout_s)
+            except ClientError as error:
+                if not error.retriable:
+                    raise
+                reasons[str(address)] = getattr(error, "reason", str(error))
+                continue
+            return answer, address
+        now = session.clock()
+        if now >= deadline:
+            raise BrokerUnreachableError(reasons)
+        yield Pause(min(backoff.next_wait_s(), deadline - now))
+
+
+def refresh(
+    session: Session, topics: Iterable[str] | None, deadline: float
+) -> Operation[MetadataResponse]:
+    """Ask for metadata and take it in; ``None`` asks for all topics."""
+    asked = None if topics is None else tuple(topics)
+    answer, address = yield from ask_any(session, MetadataRequest(asked), deadline)
+    session.cluster.apply(answer, asked, address, session.clock())
+    return answer  # type: ignore[no-any-return]  # ask_any carries every type of answer
+
+
+def partition_count(session: Session, topic: str, deadline: float) -> Operation[int]:
+    """How many partitions a topic has, from what is known or by asking.
+
+    Raises:
+        TopicNotFoundError: the brokers do not know it.
+    """
+    count = session.cluster.partition_count(topic)
+    if count is not None:
+        return count
+    yield from refresh(session, [topic], deadline)
+    count = session.cluster.partition_count(topic)
+    if count is None:
+        raise error_for(
+            session.cluster.missing.get(topic, ErrorCode.UNKNOWN_TOPIC), f"topic {topic!r}"
+        )
+    return count
+
+
+def leader(session: Session, where: TopicPartition, deadline: float) -> Operation[Address]:
+    """The address of a partition's leader, waiting for one to be elected.
+
+    Raises:
+        TopicNotFoundError: the topic is unknown.
+        PartitionNotFoundError: it has no such partition.
+        NotLeaderError: there was no leader until the deadline.
+    """
+    backoff = session.backoff()
+    while True:
+        node = session.cluster.leader(where)
+        if node is not None:
+            return session.cluster.brokers[node]
+        yield from refresh(session, [where.topic], deadline)
+        count = yield from partition_count(session, where.topic, deadline)
+        if not 0 <= where.partition < count:
+            raise PartitionNotFoundError(
+                ErrorCode.UNKNOWN_PARTITION,
+                f"topic {where.topic!r}",
+                f"partition {where.partition} does not exist; it has 0 to {count - 1}",
+            )
+        if session.cluster.leader(where) is not None:
+            continue
+        now = session.clock()
+        if now >= deadline:
+            raise NotLeaderError(ErrorCode.LEADER_NOT_AVAILABLE, str(where))
+        yield Pause(min(backoff.next_wait_s(), deadline - now))
+
+
+def at_leader(
+    session: Session,
+    where: TopicPartition,
+    request: tuple[Any, ...],
+    code_of: Callable[[Any], tuple[int, str | None]],
+    deadline: float,
+    *,
+    retries_max: int | None = None,
+    answered: bool = True,
+) -> Operation[Any]:
+    """Put a request to a partition's leader, following it where it moves, until the deadline.
+
+    Args:
+        session: of the client.
+        where: the partition.
+        request: the same for every attempt.
+        code_of: finds the error code and detail of the partition in the answer.
+        deadline: seconds.
+        retries_max: attempts after the first; None is without limit.
+        answered: False for a request without an answer.
+
+    Returns:
+        The answer, whose code is 0.
+
+    Raises:
+        ClientError: what the leader answered, if it is not retriable; else the last failure once
+            the deadline or the retries are used up.
+    """
+    backoff = session.backoff()
+    attempts = 0
+    while True:
+        address = yield from leader(session, where, deadline)
+        attempts += 1
+        left_s = max(deadline - session.clock(), 0.001)
+        try:
+            timeout_s = min(session.options.request_timeout_s, left_s)
+            answer = yield Call(address, request, timeout_s, answered)
+            code, detail = code_of(answer)
+            if not code:
+                return answer
+            failure = error_for(code, str(where), detail or "")
+        except ClientError as error:
+            failure = error
+        if not failure.retriable:
+            raise failure
+        session.cluster.mark_stale(where.topic)
+        now = session.clock()
+        if now >= deadline or (retries_max is not None and attempts > retries_max):
+            raise failure
+        yield Pause(min(backoff.next_wait_s(), deadline - now))
+
+
+def list_offsets(
+    session: Session, queries: Mapping[TopicPartition, int], deadline: float
+) -> Operation[dict[TopicPartition, int]]:
+    """Find offsets by time, EARLIEST or LATEST; partitions of one leader share a request.
+
+    Returns:
+        For each partition its offset; -1 where no record is that late.
+
+    Raises:
+        ClientError: as for ``at_leader``, of any of the partitions.
+    """
+    found: dict[TopicPartition, int] = {}
+    open_queries = dict(queries)
+    backoff = session.backoff()
+    while open_queries:
+        by_address: dict[Address, list[TopicPartition]] = {}
+        for where in open_queries:
+            address = yield from leader(session, where, deadline)
+            by_address.setdefault(address, []).append(where)
+        failure: ClientError | None = None
+        for address, partitions in by_address.items():
+            error = yield from _offsets_of(session, address, partitions, open_queries, found)
+            failure = error or failure
+        for where in found:
+            open_queries.pop(where, None)
+        if failure is not None:
+            now = session.clock()
+            if now >= deadline:
+                raise failure
+            yield Pause(min(backoff.next_wait_s(), deadline - now))
+    return found
+
+
+def _offsets_of(
+    session: Session,
+    address: Address,
+    partitions: Sequence[TopicPartition],
+    queries: Mapping[TopicPartition, int],
+    found: dict[TopicPartition, int],
+) -> Operation[ClientError | None]:
+    """One request; fills ``found`` and returns a retriable failure, or raises another."""
+    request = ListOffsetsRequest(
+        tuple(OffsetQuery(where.topic, where.partition, queries[where]) for where in partitions)
+    )
+    failure: ClientError | None = None
+    try:
+        answer = yield Call(address, request, session.options.request_timeout_s)
+    except ClientError as error:
+        if not error.retriable:
+            raise
+        for where in partitions:
+            session.cluster.mark_stale(where.topic)
+        return error
+    if len(answer.partitions) != len(partitions):
+        return RequestTimedOutError(
+            f"{address} answered for other partitions than were asked about"
+        )
+    for where, result in zip(partitions, answer.partitions, strict=True):
+        if not result.error:
+            found[where] = result.offset
+            continue
+        refused = error_for(result.error, str(where), result.detail or "")
+        if not refused.retriable:
+            raise refused
+        session.cluster.mark_stale(where.topic)
+        failure = refused
+    return failure
