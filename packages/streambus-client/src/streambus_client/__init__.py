@@ -6,6 +6,10 @@ pure decisions: ``_producing`` and ``_consuming`` lead to them, ``_operations`` 
 several requests, ``_connection`` to the bytes.
 """
 
+from streambus_client._aio._admin import AsyncAdmin
+from streambus_client._aio._consumer import AsyncConsumer
+from streambus_client._aio._futures import AsyncSendFuture, AsyncSendManyFuture
+from streambus_client._aio._producer import AsyncProducer
 from streambus_client._blocking._admin import Admin
 from streambus_client._blocking._consumer import Consumer
 from streambus_client._blocking._futures import SendFuture, SendManyFuture
@@ -32,6 +36,11 @@ from streambus_client.errors import ClientError
 
 __all__ = [
     "Admin",
+    "AsyncAdmin",
+    "AsyncConsumer",
+    "AsyncProducer",
+    "AsyncSendFuture",
+    "AsyncSendManyFuture",
     "BrokerHealth",
     "BrokerInfo",
     "ClientError",

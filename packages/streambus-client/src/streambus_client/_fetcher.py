@@ -336,6 +336,24 @@ class Fetcher:
         reader.position = batch.next_offset
         return columns
 
+    def take_one(self) -> Record | None:
+        """The next record; None if none is there. Its batch is opened once for all of them.
+
+        Raises:
+            ProtocolViolationError: a batch is damaged; its partition stays where it is.
+        """
+        opened = self._next_open()
+        if opened is None:
+            return None
+        reader, batch = opened
+        record = batch.one(reader.where)
+        if batch.exhausted:
+            self._open = None
+            reader.position = batch.next_offset
+        else:
+            reader.position = batch.position
+        return record
+
     def take_records(self, records_max: int) -> list[Record]:
         """Up to ``records_max`` records; of several partitions if one has not enough.
 
@@ -413,13 +431,15 @@ class Fetcher:
 class _OpenBatch:
     """A decoded batch and how far it was handed out."""
 
-    __slots__ = ("_columns", "_index", "_offsets", "_timestamps_ms", "view")
+    __slots__ = ("_columns", "_index", "_made", "_made_from", "_offsets", "_timestamps_ms", "view")
 
     def __init__(self, columns: Columns, view: memoryview, position: int) -> None:
         self._columns = columns
         self._offsets = columns.offsets
         self._timestamps_ms = columns.timestamps_ms
         self.view = view
+        self._made: list[Record] | None = None
+        self._made_from = 0
         self._index = 0
         if position > self._offsets[0]:
             self._index = next(
@@ -467,6 +487,15 @@ class _OpenBatch:
             values,
             headers,
         )
+
+    def one(self, where: TopicPartition) -> Record:
+        """The next one; all that are left are made at the first."""
+        index = self._index
+        if self._made is None:
+            self._made = self.records(where, len(self._offsets))
+            self._made_from = index
+        self._index = index + 1
+        return self._made[index - self._made_from]
 
     def records(self, where: TopicPartition, records_max: int) -> list[Record]:
         """The next ones, ``records_max`` at most."""

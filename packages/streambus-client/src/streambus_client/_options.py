@@ -6,6 +6,7 @@ Durations are milliseconds in the options, because people write them, and second
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -228,6 +229,11 @@ class ConsumerOptions:
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
         )
+
+
+def wall_clock_ms() -> int:
+    """The time of day, in milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
 
 
 def check_start(start: Start) -> None:

@@ -152,6 +152,7 @@ class Sender:
             return [
                 callback
                 for batch in call.batches
+                if not batch.outcome.done
                 for callback in self._accumulator.acknowledge(batch, -1)
             ]
         if len(answer.partitions) != len(call.batches):
@@ -161,6 +162,8 @@ class Sender:
             return self._end(call.batches, problem, now)
         callbacks: Callbacks = []
         for batch, result in zip(call.batches, answer.partitions, strict=True):
+            if batch.outcome.done:  # abandoned by a hard close
+                continue
             if result.error == ErrorCode.NONE:
                 self._backoffs.pop(TopicPartition(batch.topic, batch.partition), None)
                 callbacks += self._accumulator.acknowledge(batch, result.base_offset)
@@ -204,6 +207,8 @@ class Sender:
     def _end(self, batches: Iterable[PendingBatch], error: ClientError, now: float) -> Callbacks:
         callbacks: Callbacks = []
         for batch in batches:
+            if batch.outcome.done:  # abandoned by a hard close
+                continue
             where = TopicPartition(batch.topic, batch.partition)
             if not error.retriable:
                 callbacks += self._accumulator.fail(batch, error)

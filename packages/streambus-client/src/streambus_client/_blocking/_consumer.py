@@ -274,7 +274,8 @@ class Consumer(BlockingClient):
             if fetcher.has_records() or self._wait(patience_s):
                 if self._options.prefetch_bytes_max:
                     self._send_due()
-                yield from fetcher.take_records(1)
+                while (record := fetcher.take_one()) is not None:
+                    yield record
 
     def close(self) -> None:
         """Close the connections; any number of times."""

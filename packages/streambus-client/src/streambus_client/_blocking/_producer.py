@@ -18,6 +18,7 @@ from streambus_client._options import (
     Compression,
     PartitionerChoice,
     ProducerOptions,
+    wall_clock_ms,
 )
 from streambus_client._producing import (
     RECORD_BYTES_MAX,
@@ -40,7 +41,7 @@ from streambus_client.errors import (
 from streambus_protocol import ApiKey, ProduceResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from random import Random
     from types import TracebackType
 
@@ -95,6 +96,7 @@ class Producer(BlockingClient):
         metadata_age_ms_max: leaders are asked for again after this, at the latest.
         client_id: how the brokers' logs name this client.
         random: the dice of jitter and of sticky partitions; give a seeded one to repeat a run.
+        now_ms: the wall clock of default timestamps, milliseconds since 1970-01-01 UTC.
 
     Raises:
         InvalidArgumentError: a value cannot be used. Nothing is connected before the first call.
@@ -119,6 +121,7 @@ class Producer(BlockingClient):
         metadata_age_ms_max: float = 300_000,
         client_id: str = "streambus",
         random: Random | None = None,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         super().__init__(
             ClientOptions.make(
@@ -142,6 +145,7 @@ class Producer(BlockingClient):
             delivery_timeout_ms=delivery_timeout_ms,
             retries_max=retries_max,
         )
+        self._now_ms = now_ms
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
         self._background = Background(self._core, self._pool, self._lock)
@@ -185,7 +189,7 @@ class Producer(BlockingClient):
             One ``send`` and one ``recv`` once topic and leader are known.
         """
         if timestamp_ms is None:
-            timestamp_ms = time.time_ns() // 1_000_000
+            timestamp_ms = self._now_ms()
         if partition is None and (lane := self._single.get(topic)) is not None:
             pass
         else:
@@ -373,7 +377,7 @@ class Producer(BlockingClient):
                 RecordTooLargeError: found before the record was taken over; nothing was submitted.
         """
         if timestamp_ms is None:
-            timestamp_ms = time.time_ns() // 1_000_000
+            timestamp_ms = self._now_ms()
         size_bytes = check_record(topic, value, key, headers)
         count = self._session.cluster.partition_count(topic) or self.partition_count(topic)
         background = self._background
@@ -412,7 +416,7 @@ class Producer(BlockingClient):
                 RecordTooLargeError: found before any record was taken over; nothing was submitted.
         """
         if timestamp_ms is None:
-            timestamp_ms = time.time_ns() // 1_000_000
+            timestamp_ms = self._now_ms()
         check_columns(topic, values, keys)
         count = self._session.cluster.partition_count(topic) or self.partition_count(topic)
         background = self._background

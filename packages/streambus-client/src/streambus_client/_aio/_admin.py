@@ -1,0 +1,204 @@
+"""The async administrator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streambus_client._admin_operations import (
+    alter_topic,
+    broker_health,
+    cluster_info,
+    create_topic,
+    delete_topic,
+    describe_topic,
+    list_topics,
+    topic_offsets,
+)
+from streambus_client._aio._driver import AsyncClient
+from streambus_client._options import ClientOptions
+from streambus_client._settings import alteration_text, config_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from random import Random
+
+    from streambus_client._types import (
+        BrokerHealth,
+        ClusterInfo,
+        PartitionOffsets,
+        Timestamp,
+        TopicDescription,
+        TopicListing,
+    )
+
+
+class AsyncAdmin(AsyncClient):
+    """Creates, lists, describes, alters and deletes topics, and looks at the cluster.
+
+    For the tasks of one event loop; inside ``async with`` only.
+
+    Every call is tried again, at whichever broker is in charge, until ``request_timeout_ms`` is
+    over; then it raises what stood in the way last. A call that was cut off may have taken effect.
+
+    Args:
+        brokers: ``"host:port,host:port"``, or a sequence of such strings; any of the cluster.
+        request_timeout_ms: for one call, retries included.
+        connect_timeout_ms: for one connection.
+        retry_backoff_ms: the first pause between attempts; it doubles.
+        retry_backoff_ms_max: the longest.
+        client_id: how the brokers' logs name this client.
+        random: the dice of jitter; give a seeded one to repeat a run.
+
+    Raises:
+        InvalidArgumentError: a value cannot be used. Nothing is connected before the first call.
+    """
+
+    def __init__(
+        self,
+        brokers: str | Sequence[str],
+        *,
+        request_timeout_ms: float = 30_000,
+        connect_timeout_ms: float = 10_000,
+        retry_backoff_ms: float = 50,
+        retry_backoff_ms_max: float = 1_000,
+        client_id: str = "streambus",
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(
+            ClientOptions.make(
+                brokers,
+                client_id=client_id,
+                connect_timeout_ms=connect_timeout_ms,
+                request_timeout_ms=request_timeout_ms,
+                retry_backoff_ms=retry_backoff_ms,
+                retry_backoff_ms_max=retry_backoff_ms_max,
+                metadata_age_ms_max=300_000,
+                random=random,
+            )
+        )
+
+    async def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int = 1,
+        replication_factor: int = -1,
+        config: Mapping[str, object] | None = None,
+        validate_only: bool = False,
+    ) -> None:
+        """Create a topic.
+
+        Args:
+            name: 1 to 249 of the characters a-z A-Z 0-9 . _ -
+            partitions: 1 or more.
+            replication_factor: 1 to the number of brokers; -1 is the cluster's default.
+            config: settings, such as ``{"retention_ms": 3_600_000}``; see the broker's README.
+            validate_only: only say, by an error or none, whether it could be created.
+
+        Raises:
+            TopicExistsError: there is one of this name.
+            InvalidTopicError: name, partitions or replication factor are not acceptable.
+            InvalidSettingError: a setting is unknown or out of range.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        await self._run(
+            create_topic(
+                self._session,
+                name,
+                partitions,
+                replication_factor,
+                config_text(config or {}),
+                validate_only,
+                self._deadline(),
+            )
+        )
+
+    async def list_topics(self) -> list[TopicListing]:
+        """List all topics, by name.
+
+        Raises:
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(list_topics(self._session, self._deadline()))
+
+    async def describe_topic(self, name: str) -> TopicDescription:
+        """Give everything about one topic: partitions, replicas, offsets, settings.
+
+        Raises:
+            TopicNotFoundError: there is no such topic.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(describe_topic(self._session, name, self._deadline()))
+
+    async def alter_topic(
+        self,
+        name: str,
+        *,
+        partitions: int | None = None,
+        config: Mapping[str, object | None] | None = None,
+        validate_only: bool = False,
+    ) -> None:
+        """Change a topic, whole or not at all.
+
+        Args:
+            name: an existing topic.
+            partitions: how many it shall have, never fewer than now; None keeps them. Keyed
+                records written from then on may go to other partitions than before.
+            config: settings to change; None as a value goes back to the default.
+            validate_only: only say, by an error or none, whether it could be done.
+
+        Raises:
+            TopicNotFoundError: there is no such topic.
+            InvalidTopicError: fewer partitions than now.
+            InvalidSettingError: a setting is unknown or out of range.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        await self._run(
+            alter_topic(
+                self._session,
+                name,
+                -1 if partitions is None else partitions,
+                alteration_text(config or {}),
+                validate_only,
+                self._deadline(),
+            )
+        )
+
+    async def delete_topic(self, name: str, *, validate_only: bool = False) -> None:
+        """Delete a topic with all its records.
+
+        Args:
+            name: an existing topic.
+            validate_only: only say, by an error or none, whether it could be deleted.
+
+        Raises:
+            TopicNotFoundError: there is no such topic.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        await self._run(delete_topic(self._session, name, validate_only, self._deadline()))
+
+    async def offsets(self, name: str, *, time: Timestamp | None = None) -> list[PartitionOffsets]:
+        """Give the ends of every partition of a topic, and the offsets for a time.
+
+        Raises:
+            TopicNotFoundError: there is no such topic.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        time_ms = None if time is None else time.ms
+        return await self._run(topic_offsets(self._session, name, time_ms, self._deadline()))
+
+    async def cluster(self) -> ClusterInfo:
+        """Give the cluster as one broker sees it.
+
+        Raises:
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(cluster_info(self._session, self._deadline()))
+
+    async def health(self) -> list[BrokerHealth]:
+        """Ask every broker how it is; one that does not answer is reported as not live.
+
+        Raises:
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(broker_health(self._session, self._deadline()))
