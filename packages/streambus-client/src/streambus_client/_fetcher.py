@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from streambus_client._types import Record, RecordColumns, TopicPartition
+from streambus_client._open_batch import OpenBatch
 from streambus_client.errors import (
     BrokerError,
     ClientError,
@@ -28,7 +27,6 @@ from streambus_client.errors import (
 )
 from streambus_protocol import (
     BatchFlags,
-    Columns,
     ErrorCode,
     FetchPartition,
     FetchRequest,
@@ -39,11 +37,12 @@ from streambus_protocol import (
 from streambus_protocol.errors import BatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from streambus_client._backoff import Backoff
     from streambus_client._operations import Session
     from streambus_client._options import ConsumerOptions, Start
+    from streambus_client._types import Record, RecordColumns, TopicPartition
 
 _FOLLOW_LEADER = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION})
 """Codes that may only mean that the metadata is old: asked again before they are believed."""
@@ -135,7 +134,7 @@ class Fetcher:
         self._node_blocked_until: dict[int, float] = {}
         self._node_backoffs: dict[int, Backoff] = {}
         self._turn: deque[PartitionReader] = deque()
-        self._open: tuple[PartitionReader, int, _OpenBatch] | None = None
+        self._open: tuple[PartitionReader, int, OpenBatch] | None = None
         self._failure: ClientError | None = None
 
     @property
@@ -380,7 +379,7 @@ class Fetcher:
                 reader.position = batch.position
         return taken
 
-    def _current(self) -> tuple[PartitionReader, _OpenBatch] | None:
+    def _current(self) -> tuple[PartitionReader, OpenBatch] | None:
         if self._open is not None:
             reader, generation, batch = self._open
             if reader.generation == generation and self._readers.get(reader.where) is reader:
@@ -388,7 +387,7 @@ class Fetcher:
             self._open = None
         return None
 
-    def _next_open(self) -> tuple[PartitionReader, _OpenBatch] | None:
+    def _next_open(self) -> tuple[PartitionReader, OpenBatch] | None:
         current = self._current()
         if current is not None:
             return current
@@ -404,12 +403,12 @@ class Fetcher:
             self._turn.rotate(-1)
         return None
 
-    def _put_back(self, reader: PartitionReader, batch: _OpenBatch) -> None:
+    def _put_back(self, reader: PartitionReader, batch: OpenBatch) -> None:
         reader.batches.appendleft(batch.view)
         reader.buffered_bytes += len(batch.view)
         self._open = None
 
-    def _open_next(self, reader: PartitionReader) -> _OpenBatch | None:
+    def _open_next(self, reader: PartitionReader) -> OpenBatch | None:
         view = reader.batches[0]
         try:
             columns = decode_columns(view)
@@ -420,102 +419,9 @@ class Fetcher:
             ) from error
         reader.batches.popleft()
         reader.buffered_bytes -= len(view)
-        batch = _OpenBatch(columns, view, reader.position)
+        batch = OpenBatch(columns, view, reader.position)
         if batch.exhausted:
             reader.position = batch.next_offset
             return None
         self._open = (reader, reader.generation, batch)
         return batch
-
-
-class _OpenBatch:
-    """A decoded batch and how far it was handed out."""
-
-    __slots__ = ("_columns", "_index", "_made", "_made_from", "_offsets", "_timestamps_ms", "view")
-
-    def __init__(self, columns: Columns, view: memoryview, position: int) -> None:
-        self._columns = columns
-        self._offsets = columns.offsets
-        self._timestamps_ms = columns.timestamps_ms
-        self.view = view
-        self._made: list[Record] | None = None
-        self._made_from = 0
-        self._index = 0
-        if position > self._offsets[0]:
-            self._index = next(
-                (index for index, offset in enumerate(self._offsets) if offset >= position),
-                len(self._offsets),
-            )
-
-    @property
-    def exhausted(self) -> bool:
-        return self._index >= len(self._offsets)
-
-    @property
-    def position(self) -> int:
-        return self._offsets[self._index]
-
-    @property
-    def next_offset(self) -> int:
-        return self._columns.header.next_offset
-
-    def rest(self, where: TopicPartition) -> RecordColumns:
-        """All that was not handed out."""
-        columns, index = self._columns, self._index
-        keys: Any = columns.keys
-        headers = None
-        if columns.flat_headers is not None:
-            count = len(self._offsets)
-            headers = [columns.headers(number) for number in range(index, count)]
-        if index == 0:
-            return RecordColumns(
-                where.topic,
-                where.partition,
-                self._offsets,
-                self._timestamps_ms,
-                keys if keys is not None else [None] * len(self._offsets),
-                columns.values,
-                headers,
-            )
-        values = columns.values[index:]
-        return RecordColumns(
-            where.topic,
-            where.partition,
-            self._offsets[index:],
-            self._timestamps_ms[index:],
-            keys[index:] if keys is not None else [None] * len(values),
-            values,
-            headers,
-        )
-
-    def one(self, where: TopicPartition) -> Record:
-        """The next one; all that are left are made at the first."""
-        index = self._index
-        if self._made is None:
-            self._made = self.records(where, len(self._offsets))
-            self._made_from = index
-        self._index = index + 1
-        return self._made[index - self._made_from]
-
-    def records(self, where: TopicPartition, records_max: int) -> list[Record]:
-        """The next ones, ``records_max`` at most."""
-        columns, first = self._columns, self._index
-        last = min(first + records_max, len(self._offsets))
-        self._index = last
-        keys: Any = repeat(None) if columns.keys is None else columns.keys[first:last]
-        headers: Any = repeat(())
-        if columns.flat_headers is not None:
-            headers = [columns.headers(number) for number in range(first, last)]
-        make: Callable[..., Record] = Record
-        return list(
-            map(
-                make,
-                repeat(where.topic),
-                repeat(where.partition),
-                self._offsets[first:last],
-                self._timestamps_ms[first:last],
-                keys,
-                columns.values[first:last],
-                headers,
-            )
-        )
