@@ -1,0 +1,1 @@
+"""The repository itself: layout, distributions, documents, contracts."""
