@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-FILE_LINES_MAX = 500
+FILE_LINES_MAX = 550  # about 500: the last function may be finished
 FUNCTION_LINES_MAX = 70
 LINE_COLUMNS_MAX = 100
 VAGUE_MODULES = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
@@ -67,11 +67,16 @@ def _function_findings(path: Path, text: str) -> Iterator[str]:
             docstring = ast.get_docstring(node, clean=False)
             start = (body_start.end_lineno or node.lineno) if docstring else node.lineno
             length = (node.end_lineno or start) - start
-            if length > FUNCTION_LINES_MAX:
+            if length > FUNCTION_LINES_MAX and not _is_list(node):
                 yield (
                     f"{path}:{node.lineno}: {node.name} has {length} lines without its docstring, "
                     f"at most {FUNCTION_LINES_MAX}; name its parts and call them"
                 )
+
+
+def _is_list(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function only names its parts, as the ``__init__`` of a state does."""
+    return all(isinstance(part, ast.Assign | ast.AnnAssign | ast.Expr) for part in node.body)
 
 
 def _comment_findings(path: Path, text: str) -> Iterator[str]:
@@ -98,8 +103,8 @@ def test_source_is_tidy(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("x = 1\n" * 501, "501 lines"),
-        ("def f():\n" + "    x = 1\n" * 71, "f has 71 lines"),
+        ("x = 1\n" * 551, "551 lines"),
+        ("def f():\n" + "    if x: y = 1\n" * 71, "f has 71 lines"),
         ("x = 1" + " " * 96 + "\n", "101 columns"),
         ("x = 1  # noqa: S101\n", "without its reason"),
         ("x = 1  # noqa - because it is so\n", "of everything"),
@@ -116,6 +121,7 @@ def test_tidy_names_the_fault(text: str, complaint: str) -> None:
     "text",
     [
         'def f():\n    """' + "Doc.\n" * 80 + '"""\n    return 1\n',
+        "def __init__(self):\n" + "    self.x = 1\n" * 90,
         "x = 1  # noqa: S101 - our own invariant\n",
         "x = 1  # noqa: S101, B008  # typer reads the default\n",
         "x = 1  # type: ignore[attr-defined]  # the stubs lag behind\n",
