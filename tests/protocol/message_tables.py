@@ -25,7 +25,8 @@ or nil, `[T]` an array, `{K: V}` a map, another message the array of its fields.
 later version stands at the end and is marked with it: a body of an earlier version ends before it.
 
 A receiver refuses a body with too few or too many fields for its version, a field of another type,
-an int out of its range, and an array or map of more than 100,000 entries. Answers about several
+an int out of its range, an array or map of more than 100,000 entries, and a body of more than
+500,000 objects in all. Answers about several
 topics or partitions stand in the request's order. This file is written from the declarations in
 `_messages.py` of `streambus-protocol`; what the fields mean is said there.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -177,6 +178,28 @@ def test_batch_of_nested_arrays_is_refused() -> None:
     bomb = b"\xdd" + (10**6).to_bytes(4, "big")
     with pytest.raises(CorruptBatchError):
         decode_columns(forge(bomb * 1000, record_count=RECORDS_MAX, last_offset_delta=RECORDS_MAX))
+
+
+@pytest.mark.parametrize("filling", [b"\x90", b"\x80"], ids=["lists", "maps"])
+def test_batch_of_small_objects_takes_no_memory(filling: bytes) -> None:
+    count = 60_000
+    column = b"\xdc" + count.to_bytes(2, "big") + filling * count
+    batch = forge(b"\x95" + column * 5, record_count=count, last_offset_delta=count - 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptBatchError):
+            decode_columns(batch)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_batch_that_expands_too_far_is_refused_by_the_broker() -> None:
+    data = encode_batch([bytes(100_000)], base_timestamp_ms=0, codec=Codec.ZSTD)
+    assert len(data) < 1000
+    with pytest.raises(BatchTooLargeError, match="decompressed"):
+        check_produced_batch(data, 20_000)
+    assert check_produced_batch(data, 30_000).record_count == 1
 
 
 @pytest.mark.parametrize(

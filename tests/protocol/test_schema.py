@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import streambus_protocol as protocol
 from streambus_protocol import APIS, Api, decode_message, encode_message
+from streambus_protocol._budget import OverBudgetError, check_budget
 from streambus_protocol._compiled import MismatchError, compiled_decoder
 from streambus_protocol._faults import find_fault
 from streambus_protocol._shape import Int32, Since, message_shape
@@ -74,6 +75,55 @@ def test_message_of_many_announced_elements_takes_no_memory_for_them() -> None:
     body = b"\xdd\xff\xff\xff\xff" * 100
     with pytest.raises(MalformedMessageError, match="not msgpack"):
         decode_message(protocol.MetadataRequest, body, 0)
+
+
+BOMBS = {
+    "empty lists": b"\x90",
+    "empty maps": b"\x80",
+    "nils": b"\xc0",
+    "short texts": b"\xa2ab",
+    "wide numbers": b"\xcd\x01\x01",
+}
+
+
+@pytest.mark.parametrize("filling", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("chained", [False, True], ids=["beside", "inside"])
+def test_message_of_16_mebibytes_of_small_objects_is_refused_unbuilt(
+    filling: bytes, chained: bool
+) -> None:
+    rows = 16 * 1024 * 1024 // (99_999 * len(filling))
+    row = b"\xdd\x00\x01\x86\xa0" + filling * 99_999
+    body = row * rows if chained else b"\xdc" + rows.to_bytes(2, "big") + (row + b"\xc0") * rows
+    with pytest.raises(MalformedMessageError, match="more than 500000 objects"):
+        decode_message(protocol.MetadataRequest, body, 0)
+
+
+@given(anything)
+def test_budget_of_anything_counts_its_objects(value: Any) -> None:
+    body = msgpack.packb(value)
+    count = _count(value)
+    check_budget(body, count)
+    with pytest.raises(OverBudgetError):
+        check_budget(body, count - 1)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, list):
+        return 1 + sum(map(_count, value))
+    if isinstance(value, dict):
+        return 1 + sum(map(_count, [*value, *value.values()]))
+    return 1
+
+
+def test_budget_refuses_types_that_no_message_has() -> None:
+    with pytest.raises(OverBudgetError, match="0xd4"):
+        check_budget(msgpack.packb(msgpack.ExtType(1, b"x")))
+
+
+def test_message_with_large_batches_is_within_its_budget() -> None:
+    parts = tuple(protocol.ProducePartition("t", n, bytes(2**20)) for n in range(8))
+    produce = protocol.ProduceRequest(1, 0, parts)
+    assert decode_message(protocol.ProduceRequest, encode_message(produce, 0), 0) == produce
 
 
 class _Part(NamedTuple):

@@ -44,6 +44,7 @@ CHECKED_HEADER = struct.Struct(">IBBHIIIqqqihH")
 
 MAGIC = 1
 _COPY_BYTES_MAX = 4096
+_EXPANSION_MAX = 4  # a consumer takes memory for what a batch expands to: no bombs in the log
 RECORDS_MAX = 1_000_000
 """The most records that one batch may hold."""
 NO_PRODUCER_ID = -1
@@ -172,13 +173,16 @@ def check_produced_batch(data: bytes, batch_bytes_max: int) -> BatchHeader:
         batch_bytes_max: the topic's max_message_bytes.
 
     Raises:
-        BatchTooLargeError: it is over the limit.
+        BatchTooLargeError: it is over the limit, or expands to more than 4 times the limit.
         CorruptBatchError: checksum, layout, or more bytes than the one batch.
         UnsupportedBatchError: a control batch (only brokers write those), or as for the header.
     """
     if len(data) > batch_bytes_max:
         raise BatchTooLargeError("a batch", len(data), batch_bytes_max)
     header = check_batch(data)
+    if header.columns_length > _EXPANSION_MAX * batch_bytes_max:
+        limit = _EXPANSION_MAX * batch_bytes_max
+        raise BatchTooLargeError("decompressed columns", header.columns_length, limit)
     if header.length != len(data):
         raise CorruptBatchError(f"{len(data) - header.length} bytes follow the batch")
     if header.last_offset_delta != header.record_count - 1:

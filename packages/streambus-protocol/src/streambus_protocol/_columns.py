@@ -26,6 +26,7 @@ from streambus_protocol._batch_header import (
     check_batch,
     read_batch_header,
 )
+from streambus_protocol._budget import SMALL_BYTES, ListBudget, no_maps
 from streambus_protocol._codec import DECOMPRESSED_BYTES_MAX, Codec, compress, decompress
 from streambus_protocol._packing import pack
 from streambus_protocol.errors import CorruptBatchError, InvalidRecordError
@@ -37,6 +38,7 @@ _DELTA_MAX = 2**62
 HEADERS_MAX = 1000
 """The most headers of one record."""
 _ALL_DEFAULT = [None, None, None, None]
+_COLUMNS = 5
 _GAPS = "the offsets end elsewhere than the header says"
 
 
@@ -266,13 +268,15 @@ def decode_columns(
     if header.codec or len(payload) != header.columns_length:
         payload = decompress(header.codec, payload, header.columns_length, decompressed_bytes_max)
     count = header.record_count
+    lengths = {"max_array_len": max(count, 2 * HEADERS_MAX), "max_map_len": 0, "max_ext_len": 0}
+    hooks: dict[str, Any] = {}
+    if len(payload) > SMALL_BYTES:
+        hooks = {"list_hook": ListBudget(count + _COLUMNS + 1), "object_hook": no_maps}
     try:
-        columns = msgpack.unpackb(
-            payload, max_array_len=max(count, 2 * HEADERS_MAX), max_map_len=0, max_ext_len=0
-        )
+        columns = msgpack.unpackb(payload, **lengths, **hooks)
     except (ValueError, MemoryError, msgpack.UnpackException) as error:
         raise CorruptBatchError(f"the columns of a batch cannot be read: {error}") from error
-    if type(columns) is not list or len(columns) != 5:
+    if type(columns) is not list or len(columns) != _COLUMNS:
         raise CorruptBatchError("a batch does not consist of five columns")
     for column in columns:
         if column is not None and (type(column) is not list or len(column) != count):

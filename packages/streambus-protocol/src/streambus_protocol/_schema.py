@@ -13,14 +13,12 @@ from typing import Any, TypeVar
 
 import msgpack
 
+from streambus_protocol._budget import ELEMENTS_MAX, SMALL_BYTES, check_budget
 from streambus_protocol._compiled import MismatchError, compiled_decoder
 from streambus_protocol._faults import find_fault
 from streambus_protocol._packing import pack
 from streambus_protocol._shape import downgrade, message_shape, newest_version
 from streambus_protocol.errors import MalformedMessageError
-
-ELEMENTS_MAX = 100_000
-"""The most entries of any one array or map in a message."""
 
 _MessageT = TypeVar("_MessageT", bound=tuple[Any, ...])
 
@@ -38,10 +36,13 @@ def decode_message(message_type: type[_MessageT], body: bytes, version: int) -> 
     """Decode and check a body.
 
     Raises:
-        MalformedMessageError: not msgpack, too few or too many fields for the version, or a field
-            of a wrong type or out of its range; the error names the field.
+        MalformedMessageError: not msgpack, more objects than any message needs, too few or too
+            many fields for the version, or a field of a wrong type or out of its range; the error
+            names the field.
     """
     try:
+        if len(body) > SMALL_BYTES:
+            check_budget(body)
         fields = msgpack.unpackb(body, max_array_len=ELEMENTS_MAX, max_map_len=ELEMENTS_MAX)
     except (ValueError, MemoryError, msgpack.UnpackException) as error:
         raise MalformedMessageError(message_type.__name__, "", f"not msgpack: {error}") from error
