@@ -11,7 +11,7 @@ mpl.rcParams["svg.hashsalt"] = "streambus"  # the same figures give the same fil
 
 from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
 
-from bench.report import PLOTS  # noqa: E402
+from bench.report import PLOTS  # noqa: E402 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
