@@ -15,6 +15,8 @@ from streambus_raft._membership import Membership
 from streambus_raft._types import Index, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streambus_raft._entry import Entry
     from streambus_raft._hard_state import HardState
 
@@ -154,13 +156,17 @@ class LogStorage(LogReader, Protocol):
         """Make everything written durable. May be called from another thread than ``write``."""
         ...
 
-    def save_snapshot(self, index: Index, membership: Membership, data: bytes) -> SnapshotMeta:
+    def save_snapshot(
+        self, index: Index, membership: Membership, chunks: Iterable[bytes]
+    ) -> SnapshotMeta:
         """Make a snapshot of this node's own state machine durable, and return its facts.
+
+        May be called from another thread than the rest.
 
         Args:
             index: what the state machine has applied; from ``snapshot().index`` to the commit.
             membership: ``RaftCore.membership_at(index)``.
-            data: what ``restore`` is to be given.
+            chunks: the bytes, in pieces of any size; ``(data,)`` where they are one.
         """
         ...
 

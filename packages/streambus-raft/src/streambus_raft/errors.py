@@ -105,6 +105,140 @@ class SnapshotGoneError(StorageError):
     """The snapshot that is being sent was replaced or deleted; the transfer starts anew."""
 
 
+class StorageFailedError(StorageError):
+    """The disk failed while reading or writing. Final: the storage accepts nothing any more.
+
+    What was written since the last good sync may or may not exist. Restart the node on a sound
+    disk; if the log does not open there, remove the node from the cluster and add it anew.
+    """
+
+    def __init__(self, path: str, cause: OSError) -> None:
+        self.path = path
+        self.cause = cause
+        super().__init__(f"{path}: {cause}")
+
+
+class LogDamagedError(StorageError):
+    """Something that was durable is not as it was: flipped bits, or a file that was tampered with.
+
+    Nothing was changed on the disk. The node must not take part with this log: remove it from the
+    cluster and add it anew with an empty directory, or restore the file.
+    """
+
+    def __init__(self, path: str, offset: int, problem: str) -> None:
+        self.path = path
+        self.offset = offset
+        self.problem = problem
+        super().__init__(f"{path} is damaged at byte {offset}: {problem}")
+
+
+class StorageLockedError(StorageError):
+    """Another process, or another object in this one, has the directory open."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is open elsewhere")
+
+
+class StorageMissingError(StorageError):
+    """There is no log in the directory, and none was to be created: an emptied or mixed-up disk."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"there is no log in {path}")
+
+
+class ForeignStorageError(StorageError):
+    """The directory holds the log of another node or cluster; nothing was changed."""
+
+    def __init__(
+        self, path: str, found_node: int, found_cluster: str, node: int, cluster: str
+    ) -> None:
+        self.path = path
+        self.found_node = found_node
+        self.found_cluster = found_cluster
+        super().__init__(
+            f"{path} belongs to node {found_node} of {found_cluster!r},"
+            f" not to node {node} of {cluster!r}"
+        )
+
+
+class SnapshotMismatchError(StorageError):
+    """What arrived as a snapshot does not fit together; what arrived was dropped."""
+
+    def __init__(self, index: int, problem: str) -> None:
+        self.index = index
+        self.problem = problem
+        super().__init__(f"the snapshot at {index}: {problem}")
+
+
+class StateMachineError(RaftError):
+    """The state machine raised, or gave the wrong number of answers; this node has stopped.
+
+    Its state is not known from there on. Mend the state machine and restart the node: it begins
+    from its last snapshot.
+    """
+
+    def __init__(self, index: int, doing: str, problem: str) -> None:
+        self.index = index
+        self.doing = doing
+        self.problem = problem
+        super().__init__(f"the state machine failed to {doing} at index {index}: {problem}")
+
+
+class StoppedError(RaftError):
+    """The server is not running (any more); nothing was proposed by this call."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the server is not running: {reason}")
+
+
+class ProposalDroppedError(RaftError):
+    """The command was not applied, and never will be by this attempt; it may be repeated."""
+
+    retriable = True
+
+
+class ProposalUnknownError(RaftError):
+    """Whether the command was or will be applied is not known.
+
+    Repeat it only if applying it twice does no harm, or use a client session, which repeats it
+    safely.
+    """
+
+
+class EnvelopeError(RaftError):
+    """A committed entry cannot be read: a newer version wrote it, or not this library.
+
+    The node cannot apply it, nor anything after it, and stops taking part.
+    """
+
+
+class SessionError(RaftError):
+    """The root of why a session's request was refused; this attempt was not applied."""
+
+
+class SessionExpiredError(SessionError):
+    """The session is not known (any more): whether an earlier attempt was applied is unknown.
+
+    Open a new session, and find out from the state whether the command must be repeated.
+    """
+
+    def __init__(self, session: int) -> None:
+        self.session = session
+        super().__init__(f"session {session} has expired or was never opened")
+
+
+class AnswerForgottenError(SessionError):
+    """The request is too old: its answer was acknowledged, or pushed out by newer ones."""
+
+    def __init__(self, session: int, sequence: int) -> None:
+        self.session = session
+        self.sequence = sequence
+        super().__init__(f"the answer to request {sequence} of session {session} is gone")
+
+
 class MessageError(RaftError):
     """The root of what is wrong with a message from outside; the message had no effect."""
 

@@ -1,0 +1,449 @@
+"""Carries out what the core wants, one loop turn at a time, without ever waiting.
+
+:meth:`Driver.turn` is the whole of it: take in what arrived since the last turn, propose and ask
+for reads in one go each, then do what every ready says, in the order of its duties. Whatever
+blocks (a sync, writing or restoring a snapshot) is begun here and reported back by a later turn.
+
+On a failure of storage or state machine the node takes no part from then on: the core goes into
+quarantine and tells its peers the reason, and every caller gets it too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from streambus_raft._entry import ENTRY_OVERHEAD_BYTES, EntryKind
+from streambus_raft._envelope import decode_envelope
+from streambus_raft._forwarding import (
+    BUSY,
+    NOT_LEADER,
+    TOO_LARGE,
+    Forward,
+    ForwardRefused,
+)
+from streambus_raft._membership import decode_membership
+from streambus_raft._proposals import Group, Proposals, answer, fail
+from streambus_raft._reading import PendingRead, Reading
+from streambus_raft._types import NO_NODE, NodeId, Role
+from streambus_raft.errors import (
+    BusyError,
+    MessageError,
+    NotLeaderError,
+    ProposalDroppedError,
+    ProposalTooLargeError,
+    ProposalUnknownError,
+    QuarantinedError,
+    RaftError,
+    StoppedError,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streambus_raft._core import Proposal, RaftCore
+    from streambus_raft._entry import Entry
+    from streambus_raft._event_loop import Signal, Waiter
+    from streambus_raft._forwarding import PeerMessage
+    from streambus_raft._membership import Membership
+    from streambus_raft._persister import Persister
+    from streambus_raft._ready import Ready, Standing
+    from streambus_raft._replica import Replica
+    from streambus_raft._storage import LogStorage, SnapshotMeta, Write
+    from streambus_raft._transport import Transport
+
+logger = logging.getLogger("streambus_raft.server")
+
+_REFUSALS_SEEN_MAX = 4096
+_REASONS = {NotLeaderError: NOT_LEADER, BusyError: BUSY, ProposalTooLargeError: TOO_LARGE}
+
+
+class Driver:
+    """One node's core and everything around it.
+
+    Args:
+        core: The decisions.
+        storage: The log.
+        transport: The network.
+        replica: The state.
+        proposals: Who waits for what.
+        signal: Set whenever there is something to do for :meth:`turn`.
+        forward: Whether proposals are sent on to the leader.
+        patience_ticks: How long a forwarded proposal, or a read without a leader, waits.
+        on_standing: Told when role, term or leader changed.
+        on_restore: Told that a snapshot must be restored; to be reported by :meth:`restored`.
+    """
+
+    def __init__(
+        self,
+        core: RaftCore,
+        storage: LogStorage,
+        transport: Transport,
+        replica: Replica,
+        proposals: Proposals,
+        signal: Signal,
+        *,
+        forward: bool,
+        patience_ticks: int,
+        on_standing: Callable[[Standing], None],
+        on_restore: Callable[[SnapshotMeta], None],
+    ) -> None:
+        self.core = core
+        self.storage = storage
+        self.replica = replica
+        self.proposals = proposals
+        self.reading = Reading()
+        self.persister: Persister | None = None
+        self.failure: RaftError | None = None
+        self.standing: Standing | None = None
+        self.applied_index = 0
+        self.applied_bytes = 0
+        """Bytes of entries applied since the last snapshot."""
+        self.applied_count = 0
+        """Commands applied since the start."""
+        self.ticks = 0
+        self.rejected_messages = 0
+        self._transport = transport
+        self._signal = signal
+        self._forward = forward
+        self._patience_ticks = patience_ticks
+        self._on_standing = on_standing
+        self._on_restore = on_restore
+        self._node_id = NodeId(core.status().node_id)
+        self._inbox: list[PeerMessage] = []
+        self._now_seconds = 0.0
+        self._ticks_due = 0
+        self._persisted = 0
+        """Reported since the last turn."""
+        self._durable = 0
+        self._held: list[Group] = []
+        """Groups that wait for a leader to be known."""
+        self._to_apply: deque[SnapshotMeta | list[Entry]] = deque()
+        self._restoring: SnapshotMeta | None = None
+        self._seen: dict[int, dict[int, None]] = {}
+        self._membership_waiters: list[tuple[Proposal, Waiter[Membership]]] = []
+        self._turning = False
+
+    # --- what comes in; each only notes it and wakes the turn ---
+
+    def receive(self, messages: Sequence[PeerMessage]) -> None:
+        """Take messages from the transport."""
+        self._inbox += messages
+        self._signal.set()
+
+    def tick(self, now_seconds: float, count: int) -> None:
+        """Let ``count`` ticks pass."""
+        self._now_seconds = now_seconds
+        self._ticks_due += count
+        self._signal.set()
+
+    def persisted(self, sequence: int, failure: StorageError | None) -> None:
+        """The storage reports; see ``Persister``."""
+        if failure is not None:
+            self.fail(failure)
+        elif self._turning:  # the storage was done before it returned
+            self._durable = sequence
+            self.core.persisted(sequence)
+        else:
+            self._persisted = sequence
+            self._signal.set()
+
+    def restored(self, failure: RaftError | None) -> None:
+        """The snapshot that ``on_restore`` spoke of is restored, or could not be."""
+        meta, self._restoring = self._restoring, None
+        if failure is not None:
+            self.fail(failure)
+        elif meta is not None and self.failure is None:
+            self.applied_index = meta.index
+            self.core.applied(meta.index)
+            for group in self.proposals.jumped_over(meta.index, meta.term):
+                fail(group.waiters, lambda: ProposalUnknownError("a snapshot took its place"))
+        self._signal.set()
+
+    def expect_membership(self, proposal: Proposal, waiter: Waiter[Membership]) -> None:
+        """Answer ``waiter`` once the change is committed, and left if it is joint."""
+        self._membership_waiters.append((proposal, waiter))
+        self._signal.set()
+
+    # --- the turn ---
+
+    def turn(self) -> None:
+        """Do everything there is to do. Whatever goes wrong ends this node's part, and is kept."""
+        self._turning = True
+        try:
+            self._turn()
+        except RaftError as exc:
+            self.fail(exc)
+        except Exception as exc:
+            logger.exception("node %d: a fault of the library itself", self._node_id)
+            self.fail(RaftError(f"a fault of the library itself: {exc!r}"))
+        finally:
+            self._turning = False
+
+    def _turn(self) -> None:
+        core = self.core
+        inbox, self._inbox = self._inbox, []
+        for message in inbox:
+            self._take_in(message)
+        if self._persisted:
+            self._durable = self._persisted
+            self._persisted = 0
+            core.persisted(self._durable)
+        if self._ticks_due:
+            self._pass_time()
+        if self.failure is None:
+            self._propose()
+            self._ask_for_reads()
+        while core.has_ready():
+            self._carry_out(core.ready())
+            self._apply_all()
+        self._answer_reads()
+
+    def _take_in(self, message: PeerMessage) -> None:
+        try:
+            if isinstance(message, Forward):
+                self._take_forward(message)
+            elif isinstance(message, ForwardRefused):
+                self._take_refusal(message)
+            else:
+                self.core.step(message)
+        except MessageError as exc:
+            self.rejected_messages += 1
+            logger.warning("node %d: %s", self._node_id, exc)
+
+    def _pass_time(self) -> None:
+        due, self._ticks_due = self._ticks_due, 0
+        for _ in range(due):
+            self.ticks += 1
+            self.core.tick(self._now_seconds)
+        for group in self.proposals.overdue(self.ticks):
+            fail(group.waiters, lambda: ProposalUnknownError("the leader did not answer in time"))
+        still: list[Group] = []
+        for group in self._held:
+            if group.deadline_tick > self.ticks:
+                still.append(group)
+            else:
+                fail(group.waiters, lambda: NotLeaderError(None, "no leader was found in time"))
+        self._held = still
+        for read in self.reading.tick(self.ticks):
+            fail((read.waiter,), lambda: NotLeaderError(None, "no leader confirmed the read"))
+
+    # --- proposals ---
+
+    def _propose(self) -> None:
+        groups = self.proposals.take_groups()
+        if self._held:
+            held, self._held = self._held, []
+            for group in held:
+                (groups if group.pause_until_tick <= self.ticks else self._held).append(group)
+        for group in groups:
+            try:
+                proposal = self.core.propose(group.data)
+            except NotLeaderError as exc:
+                self._send_on(group, exc)
+            except RaftError as exc:
+                fail(group.waiters, _again(exc))
+            else:
+                self.proposals.appended(group, proposal.index, proposal.term)
+
+    def _send_on(self, group: Group, error: NotLeaderError) -> None:
+        if not self._forward:
+            fail(group.waiters, _again(error))
+            return
+        group.deadline_tick = group.deadline_tick or self.ticks + self._patience_ticks
+        leader = error.leader
+        if not leader or leader == self._node_id:
+            group.pause_until_tick = self.ticks + 1
+            self._held.append(group)
+            return
+        self.proposals.forwarded[group.ticket] = group
+        to = NodeId(leader)
+        self._transport.send(to, [Forward(self._node_id, to, group.data)])
+
+    def _take_forward(self, message: Forward) -> None:
+        ticket = decode_envelope(message.data).ticket
+        seen = self._seen.setdefault(message.sender, {})
+        if ticket in seen:
+            return
+        try:
+            self.core.propose(message.data)
+        except RaftError as exc:
+            reason = _REASONS.get(type(exc), NOT_LEADER)
+            leader = getattr(exc, "leader", None) or NO_NODE
+            reply = ForwardRefused(self._node_id, message.sender, ticket, reason, leader)
+            self._transport.send(message.sender, [reply])
+            return
+        seen[ticket] = None
+        if len(seen) > _REFUSALS_SEEN_MAX:
+            del seen[next(iter(seen))]
+
+    def _take_refusal(self, message: ForwardRefused) -> None:
+        group = self.proposals.forwarded.pop(message.ticket, None)
+        if group is None:
+            return
+        if message.reason == BUSY:
+            fail(group.waiters, lambda: BusyError(0, 0, "bytes at the leader"))
+        elif message.reason == TOO_LARGE:
+            size = len(group.data)
+            fail(group.waiters, lambda: ProposalTooLargeError(size, 0))
+        else:
+            group.pause_until_tick = self.ticks + 1
+            self._held.append(group)
+
+    # --- reads ---
+
+    def _ask_for_reads(self) -> None:
+        fresh = self.reading.take_fresh()
+        if not fresh:
+            return
+        try:
+            self.reading.asked(self.core.read_index(), fresh)
+        except RaftError as exc:
+            fail([read.waiter for read in fresh], _again(exc))
+
+    def _answer_reads(self) -> None:
+        if self._restoring is not None:
+            return
+        for read in self.reading.due(self.applied_index):
+            self.answer_now(read)
+
+    def answer_now(self, read: PendingRead) -> None:
+        """Answer a read from the state as it is."""
+        if read.waiter.done():
+            return
+        try:
+            value = self.replica.query(read.query)
+        except Exception as exc:  # noqa: BLE001 - the program's code; its error is the reader's
+            read.waiter.set_exception(exc)
+        else:
+            read.waiter.set_result(value)
+
+    # --- readies ---
+
+    def _carry_out(self, ready: Ready) -> None:
+        if ready.write is not None and self.failure is None:
+            self._write(ready.write)
+        if ready.messages:
+            self._send(ready.messages)
+        if ready.restore is not None:
+            self._to_apply.append(ready.restore)
+        if ready.committed:
+            self._to_apply.append(ready.committed)
+        for ticket, index in ready.reads:
+            self.reading.confirmed(ticket, index)
+        for ticket in ready.reads_failed:
+            self.reading.failed(ticket)
+        if ready.standing is not None:
+            self._change_standing(ready.standing)
+        if ready.quarantine is not None and self.failure is None:
+            self.fail(QuarantinedError(ready.quarantine))
+
+    def _write(self, write: Write) -> None:
+        self.storage.write(write)
+        if write.must_sync or self._durable < write.sequence - 1:
+            assert self.persister is not None
+            self.persister.request(write.sequence)
+        else:
+            self._durable = write.sequence
+            self.core.persisted(write.sequence)
+
+    def _send(self, messages: list[Any]) -> None:
+        if len(messages) == 1:
+            self._transport.send(messages[0].to, messages)
+            return
+        by_receiver: dict[NodeId, list[PeerMessage]] = {}
+        for message in messages:
+            by_receiver.setdefault(message.to, []).append(message)
+        for to, group in by_receiver.items():
+            self._transport.send(to, group)
+
+    def _change_standing(self, standing: Standing) -> None:
+        self.standing = standing
+        if standing.role != Role.LEADER:
+            self._seen.clear()
+        if self._held and standing.leader != NO_NODE:
+            self._signal.set()  # the next turn sends them on
+        self._on_standing(standing)
+
+    def _apply_all(self) -> None:
+        while self._to_apply and self._restoring is None and self.failure is None:
+            step = self._to_apply.popleft()
+            if isinstance(step, list):
+                self._apply(step)
+            else:
+                self._restoring = step
+                self._on_restore(step)
+
+    def _apply(self, entries: list[Entry]) -> None:
+        proposals, replica, node_id = self.proposals, self.replica, self._node_id
+        for index, term, kind, data in entries:
+            dropped = proposals.dropped_before(term)
+            for group in dropped:
+                fail(group.waiters, lambda: ProposalDroppedError("another leader took its place"))
+            if kind == EntryKind.COMMAND:
+                envelope = decode_envelope(data)
+                answers = replica.apply(index, envelope)
+                self.applied_count += len(answers)
+                if envelope.node == node_id:
+                    group_applied = proposals.applied(envelope.ticket)
+                    if group_applied is not None:
+                        answer(group_applied.waiters, answers)
+            elif kind == EntryKind.MEMBERSHIP:
+                self._membership_applied(index, term, data)
+            self.applied_bytes += len(data) + ENTRY_OVERHEAD_BYTES
+            self.applied_index = index
+        self.core.applied(self.applied_index)
+
+    def _membership_applied(self, index: int, term: int, data: bytes) -> None:
+        membership = decode_membership(data)
+        waiting, self._membership_waiters = self._membership_waiters, []
+        for proposal, waiter in waiting:
+            if waiter.done():
+                continue
+            if proposal.term < term and proposal.index >= index or (
+                proposal.index == index and proposal.term != term
+            ):
+                waiter.set_exception(ProposalDroppedError("another leader took its place"))
+            elif index < proposal.index or membership.is_joint:
+                self._membership_waiters.append((proposal, waiter))
+            else:
+                waiter.set_result(membership)
+
+    # --- the end ---
+
+    def fail(self, failure: RaftError) -> None:
+        """Take no part from now on, and tell everybody who waits."""
+        if self.failure is None:
+            self.failure = failure
+            logger.error("node %d takes no part any more: %s", self._node_id, failure)
+            self.core.storage_failed(str(failure))
+        self.release_all(f"node {self._node_id} takes no part any more: {failure}")
+        self._signal.set()
+
+    def release_all(self, reason: str) -> None:
+        """Tell everybody who waits that no answer will come."""
+        groups, waiters = self.proposals.take_all()
+        for group in groups:
+            fail(group.waiters, lambda: ProposalUnknownError(reason))
+        for group in self._held:
+            fail(group.waiters, lambda: StoppedError(reason))
+        self._held = []
+        fail(waiters, lambda: StoppedError(reason))
+        fail([read.waiter for read in self.reading.take_all()], lambda: StoppedError(reason))
+        for _, waiter in self._membership_waiters:
+            fail((waiter,), lambda: ProposalUnknownError(reason))
+        self._membership_waiters = []
+
+
+def _again(error: Exception) -> Callable[[], Exception]:
+    """Make a factory of equal errors, because each waiter must raise an object of its own."""
+
+    def twin() -> Exception:
+        copy = type(error).__new__(type(error))
+        copy.args = error.args
+        copy.__dict__.update(error.__dict__)
+        return copy
+
+    return twin

@@ -1,0 +1,514 @@
+"""The server: a node that runs. ``RaftServer`` is what a program uses.
+
+    async with RaftServer(1, (1, 2, 3), state_machine, storage, transport) as server:
+        answer = await server.propose(b"command")
+        value = await server.read("query")
+
+Theory of operation: callers put what they want into bookkeeping and wait; one task, woken at most
+once per loop turn, runs ``Driver.turn``, which does everything that does not block. Beside it run
+a clock that ticks, the transport's tasks, a thread that syncs the storage (if the storage needs
+one), and now and then a thread that writes or restores a snapshot. Everything else is on the
+loop's thread, so nothing here is locked.
+"""
+
+from __future__ import annotations
+
+import logging
+import random as random_module
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from streambus_raft._client_session import ClientSession
+from streambus_raft._config import Config
+from streambus_raft._core import RaftCore
+from streambus_raft._driver import Driver
+from streambus_raft._envelope import OPEN_SESSION, SessionRequest
+from streambus_raft._event_loop import Signal, running_event_loop
+from streambus_raft._hard_state import HardState
+from streambus_raft._membership import Change, ChangeKind, Membership, new_membership
+from streambus_raft._metrics import Leadership, ServerMetrics
+from streambus_raft._persister import Persister
+from streambus_raft._proposals import Proposals
+from streambus_raft._reading import PendingRead
+from streambus_raft._replica import Replica
+from streambus_raft._sessions import EXPIRE_AFTER_ENTRIES_DEFAULT
+from streambus_raft._snapshotting import Snapshotting
+from streambus_raft._storage import LogStorage, SnapshotPiece, Write, bootstrap_snapshot
+from streambus_raft._types import NO_NODE, NUMBER_MAX, NodeId, Role
+from streambus_raft.errors import (
+    ConfigError,
+    MembershipError,
+    NotLeaderError,
+    ProposalTooLargeError,
+    RaftError,
+    StoppedError,
+    TransferError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from random import Random
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+
+    from streambus_raft._event_loop import EventLoop, Waiter
+    from streambus_raft._forwarding import PeerMessage
+    from streambus_raft._ready import Standing
+    from streambus_raft._state_machine import StateMachine
+    from streambus_raft._storage import SnapshotMeta
+    from streambus_raft._transport import Transport
+
+logger = logging.getLogger("streambus_raft.server")
+
+ENVELOPE_BYTES = 128
+"""What an envelope may add to a command."""
+TICKS_AT_ONCE_MAX = 2
+"""After a pause of the whole process only so many ticks are made up for: a node must not campaign,
+or give up its office, before it has read what arrived while it slept."""
+
+
+class RaftServer:
+    """A node of a replicated state machine; an async context manager.
+
+    Leaving the context stops the node and closes the storage. A server runs once.
+
+    Args:
+        node_id: This node, from 1.
+        peers: The voters that a new cluster begins with, this node among them; the same at all of
+            them. Without effect once the storage holds a log. Empty with ``join``.
+        state_machine: What is replicated; it must be empty: it is restored from the storage.
+        storage: The log. One that has a log already goes on with it.
+        transport: The network.
+        config: The core's settings; made from ``node_id`` alone by default.
+        join: Begin with no configuration, and wait to be added by a leader's membership change.
+        forward: Whether proposals at a node that is not the leader are sent on to it.
+        snapshot_log_bytes: A snapshot is taken when so many bytes of entries were applied since the
+            last one; 0 for only by hand.
+        keep_entries: How many entries before a snapshot stay in the log for slow followers.
+        patience_ticks: How long a forwarded proposal, and a read without a leader, may wait; by
+            default four times ``config.election_ticks``.
+        random: Election timeouts and the first ticket; seed it to repeat a run.
+
+    Raises:
+        ConfigError: arguments contradict each other.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        peers: Iterable[int],
+        state_machine: StateMachine,
+        storage: LogStorage,
+        transport: Transport,
+        *,
+        config: Config | None = None,
+        join: bool = False,
+        forward: bool = False,
+        snapshot_log_bytes: int = 64 << 20,
+        keep_entries: int = 1024,
+        patience_ticks: int | None = None,
+        random: Random | None = None,
+    ) -> None:
+        peers = tuple(peers)
+        self.config = config or Config(node_id=NodeId(node_id))
+        if self.config.node_id != node_id:
+            raise ConfigError(f"node_id is {node_id}, config.node_id is {self.config.node_id}")
+        if join and peers:
+            raise ConfigError("a node that joins has no peers of its own to begin with")
+        if not join and node_id not in peers:
+            raise ConfigError(f"node {node_id} is not among its peers {peers}")
+        if snapshot_log_bytes < 0 or keep_entries < 0:
+            raise ConfigError("snapshot_log_bytes and keep_entries are 0 or more")
+        try:
+            self._membership = new_membership(peers) if peers else Membership()
+        except MembershipError as exc:
+            raise ConfigError(str(exc)) from exc
+        self.node_id = node_id
+        self._storage = storage
+        self._transport = transport
+        self._random = random or random_module.SystemRandom()
+        self._replica = Replica(state_machine)
+        self._forward = forward
+        self._snapshot_log_bytes = snapshot_log_bytes
+        self._keep_entries = keep_entries
+        self._patience_ticks = patience_ticks or 4 * self.config.election_ticks
+        self._command_bytes_max = self.config.command_bytes_max - ENVELOPE_BYTES
+        self._stopped: str | None = "it was not started"
+        self._stack = AsyncExitStack()
+        self._watchers: dict[Signal, None] = {}
+        self._leadership = Leadership(None, 0, is_leader=False)
+        self._loop: EventLoop
+        self._signal: Signal
+        self._driver: Driver
+        self._proposals: Proposals
+        self._group: TaskGroup
+        self._snapshotting: Snapshotting
+
+    # --- running ---
+
+    async def __aenter__(self) -> Self:
+        if self._stopped != "it was not started":
+            raise StoppedError("a server runs once; make another one with the same storage")
+        self._stopped = None
+        await self._stack.__aenter__()
+        try:
+            await self._start()
+        except BaseException as exc:
+            self._stopped = "it could not be started"
+            await self._stack.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._stopped = "it was stopped"
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _start(self) -> None:
+        self._stack.callback(self._storage.close)
+        await anyio.to_thread.run_sync(self._bootstrap)
+        self._loop = running_event_loop()
+        self._signal = Signal(self._loop)
+        self._proposals = Proposals(self.node_id, self._random.randrange(1, NUMBER_MAX // 2))
+        core = RaftCore(self.config, self._storage, self._random)
+        self._driver = Driver(
+            core,
+            self._storage,
+            self._transport,
+            self._replica,
+            self._proposals,
+            self._signal,
+            forward=self._forward,
+            patience_ticks=self._patience_ticks,
+            on_standing=self._note_standing,
+            on_restore=self._begin_restore,
+        )
+        persister = Persister(self._storage, self._loop, self._driver.persisted)
+        self._driver.persister = persister
+        self._stack.push_async_callback(self._stop_persister, persister)
+        self._snapshotting = Snapshotting(
+            self._driver, self._replica, self._storage, self._keep_entries
+        )
+        self._group = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(self._group.cancel_scope.cancel)
+        await self._stack.enter_async_context(self._transport.running(self._driver))
+        self._stack.callback(self._release)
+        self._group.start_soon(self._run)
+        self._group.start_soon(self._tick)
+
+    def _bootstrap(self) -> None:
+        """Write down the configuration that a new cluster begins with."""
+        state = self._storage.state()
+        is_new = (
+            state.hard_state == HardState()
+            and state.snapshot.index == 0
+            and not state.snapshot.membership.voters
+            and self._storage.last_index() == 0
+            and state.loss is None
+        )
+        if is_new and self._membership.voters:
+            meta = bootstrap_snapshot(self._membership)
+            piece = SnapshotPiece(meta, 0, b"")
+            self._storage.write(Write(0, None, (piece,), meta, [], must_sync=True))
+            self._storage.sync()
+
+    async def _stop_persister(self, persister: Persister) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(persister.stop)
+
+    def _release(self) -> None:
+        self._driver.release_all("it was stopped")
+        for watcher in self._watchers:
+            watcher.set()
+
+    async def _run(self) -> None:
+        """The one task that drives everything."""
+        driver, signal, snapshotting = self._driver, self._signal, self._snapshotting
+        limit = self._snapshot_log_bytes
+        while True:
+            driver.turn()
+            if limit and driver.applied_bytes >= limit and not snapshotting.is_busy:
+                self._group.start_soon(snapshotting.save_quietly)
+            await signal.wait()
+
+    async def _tick(self) -> None:
+        length = self.config.tick_seconds
+        due = anyio.current_time() + length
+        while True:
+            await anyio.sleep_until(due)
+            now = anyio.current_time()
+            missed = max(0, int((now - due) / length))
+            self._driver.tick(now, min(1 + missed, TICKS_AT_ONCE_MAX))
+            due += (1 + missed) * length
+
+    def _begin_restore(self, meta: SnapshotMeta) -> None:
+        self._group.start_soon(self._snapshotting.restore, meta)
+
+    def _note_standing(self, standing: Standing) -> None:
+        self._leadership = Leadership(
+            standing.leader or None, standing.term, standing.role == Role.LEADER
+        )
+        for watcher in self._watchers:
+            watcher.set()
+
+    def _check_running(self) -> None:
+        if self._stopped is not None:
+            raise StoppedError(self._stopped)
+        failure = self._driver.failure
+        if failure is not None:
+            raise StoppedError(str(failure)) from failure
+
+    # --- proposals ---
+
+    async def propose(self, command: bytes, *, request: SessionRequest | None = None) -> Any:
+        """Have ``command`` applied by a majority's agreement, and return this node's answer to it.
+
+        All proposals of one loop turn travel and are stored together, so many tasks that propose
+        at the same time cost little more than one. Cancelling stops the waiting, not the proposal.
+
+        Args:
+            command: What ``StateMachine.apply`` gets; up to ``config.command_bytes_max`` minus 128.
+            request: Which request of which session it is; see :meth:`open_session` for the easy
+                way.
+
+        Raises:
+            NotLeaderError: this node does not lead, and does not forward or found no leader in
+                time. Not proposed.
+            BusyError: too much is on its way already. Not proposed.
+            ProposalTooLargeError: the command exceeds the limit. Not proposed.
+            ProposalDroppedError: leadership changed; certainly not applied.
+            ProposalUnknownError: whether it is applied cannot be known.
+            SessionError: the session's request was refused.
+            StoppedError: the server does not run, or takes no part any more. Not proposed.
+        """
+        return await self._submit(command, request)
+
+    def _submit(self, command: bytes, request: SessionRequest | None) -> Waiter[Any]:
+        if self._stopped is not None or self._driver.failure is not None:
+            self._check_running()
+        if len(command) > self._command_bytes_max:
+            raise ProposalTooLargeError(len(command), self._command_bytes_max)
+        waiter = self._loop.create_waiter()
+        self._proposals.add(command, request, waiter)
+        self._signal.set()
+        return waiter
+
+    async def propose_many(self, commands: Sequence[bytes]) -> list[Any]:
+        """Propose several commands at once, in order; return their answers.
+
+        They are not one transaction: other commands may come between them, and if it fails a
+        beginning of them, or some of them, may have been applied.
+
+        Raises:
+            RaftError: as :meth:`propose`, for the first one that failed.
+        """
+        waiters = [self._submit(command, None) for command in commands]
+        answers: list[Any] = []
+        try:
+            for waiter in waiters:
+                answers.append(await waiter)
+        finally:
+            for waiter in waiters[len(answers) + 1 :]:
+                waiter.cancel()
+        return answers
+
+    async def open_session(
+        self, expire_after_entries: int = EXPIRE_AFTER_ENTRIES_DEFAULT
+    ) -> ClientSession:
+        """Open a client session: its commands are applied exactly once, even if retried.
+
+        Args:
+            expire_after_entries: The session ends when so many log entries pass without its use.
+
+        Raises:
+            RaftError: as :meth:`propose`. A session opened twice is harmless: one of them expires.
+        """
+        if not 0 < expire_after_entries <= NUMBER_MAX:
+            raise ConfigError("expire_after_entries is 1 or more")
+        request = SessionRequest(OPEN_SESSION, expire_after_entries, 0)
+        number = await self.propose(b"", request=request)
+        return ClientSession(self, number)
+
+    # --- reads ---
+
+    async def read(self, query: Any, *, lease: bool = False) -> Any:
+        """Answer a query from a state that holds everything that was acknowledged before the call.
+
+        Works at every node; costs a round trip between leader and a majority, shared by all reads
+        of a loop turn, and at a follower one more to the leader. Nothing is written.
+
+        Args:
+            query: What ``StateMachine.query`` gets.
+            lease: At the leader, save the round trip while its lease lasts. Rests on clocks that
+                run at about the same speed (``config.clock_drift_max``).
+
+        Raises:
+            NotLeaderError: no leader confirmed the read in time.
+            BusyError: too many reads wait already.
+            StoppedError: the server does not run, or takes no part any more.
+            Exception: whatever ``StateMachine.query`` raises.
+        """
+        self._check_running()
+        driver = self._driver
+        if lease:
+            index = driver.core.read_lease(anyio.current_time())
+            if index is not None and index <= driver.applied_index:
+                return self._replica.query(query)
+        waiter = self._loop.create_waiter()
+        driver.reading.add(PendingRead(query, waiter, driver.ticks + self._patience_ticks))
+        self._signal.set()
+        return await waiter
+
+    def read_local(self, query: Any) -> Any:
+        """Answer a query from this node's state as it is: consistent, but perhaps behind.
+
+        Raises:
+            StoppedError: the server does not run, or takes no part any more.
+        """
+        self._check_running()
+        return self._replica.query(query)
+
+    # --- membership and leadership ---
+
+    async def change_membership(self, changes: Iterable[Change]) -> Membership:
+        """Change who takes part, one or many at once; return the configuration that results.
+
+        Returns once it is committed, and left again if it had to be joint. Only at the leader.
+
+        Raises:
+            NotLeaderError: this node does not lead.
+            MembershipPendingError: another change is under way; try again.
+            MembershipError: the changes make no sense.
+            ProposalDroppedError: leadership changed; certainly not made.
+            ProposalUnknownError: the server stopped; whether it is made cannot be known.
+            StoppedError: the server does not run, or takes no part any more.
+        """
+        self._check_running()
+        proposal = self._driver.core.propose_membership(changes)
+        waiter: Waiter[Membership] = self._loop.create_waiter()
+        self._driver.expect_membership(proposal, waiter)
+        return await waiter
+
+    async def add_learner(self, node: int) -> Membership:
+        """Let a node receive the log without counting. Raises as :meth:`change_membership`."""
+        return await self.change_membership([Change(ChangeKind.LEARNER, NodeId(node))])
+
+    async def promote(self, node: int) -> Membership:
+        """Make a learner, or a new node, a voter. Raises as :meth:`change_membership`."""
+        return await self.change_membership([Change(ChangeKind.VOTER, NodeId(node))])
+
+    async def remove(self, node: int) -> Membership:
+        """Take a node out. Raises as :meth:`change_membership`."""
+        return await self.change_membership([Change(ChangeKind.REMOVE, NodeId(node))])
+
+    async def transfer_leadership(self, target: int) -> None:
+        """Hand leadership over to another voter, and wait until it has it.
+
+        Proposals are refused meanwhile. Given up after ``config.election_ticks``.
+
+        Raises:
+            NotLeaderError: this node does not lead.
+            TransferError: the target is no other voter, or did not take over in time.
+            StoppedError: the server does not run, or takes no part any more.
+        """
+        self._check_running()
+        self._driver.core.transfer_leadership(NodeId(target))
+        self._signal.set()
+        patience = 2 * self.config.election_ticks * self.config.tick_seconds
+        with anyio.move_on_after(patience):
+            async for leadership in self.watch_leadership():
+                if leadership.leader == target:
+                    return
+        raise TransferError(f"node {target} did not take over in time")
+
+    @property
+    def leadership(self) -> Leadership:
+        """Who leads, as far as this node knows."""
+        return self._leadership
+
+    async def watch_leadership(self) -> AsyncIterator[Leadership]:
+        """Yield who leads, now and whenever it changes; a slow reader sees the newest alone.
+
+        Raises:
+            StoppedError: the server does not run, or takes no part any more.
+        """
+        self._check_running()
+        watcher = Signal(self._loop)
+        self._watchers[watcher] = None
+        try:
+            seen = None
+            while True:
+                if self._leadership != seen:
+                    seen = self._leadership
+                    yield seen
+                else:
+                    await watcher.wait()
+                    self._check_running()
+        finally:
+            del self._watchers[watcher]
+
+    async def wait_for_leader(self) -> int:
+        """Return the leader's node id as soon as one is known.
+
+        Raises:
+            StoppedError: the server does not run, or takes no part any more.
+        """
+        async for leadership in self.watch_leadership():
+            if leadership.leader is not None:
+                return leadership.leader
+        raise StoppedError("it was stopped")
+
+    # --- the rest ---
+
+    async def take_snapshot(self) -> SnapshotMeta:
+        """Write a snapshot of the state as it is, and drop the log that it replaces.
+
+        Raises:
+            StorageError: the disk failed; the node goes on without the snapshot.
+            StateMachineError: the state machine raised; the node takes no part any more.
+            StoppedError: the server does not run, or takes no part any more.
+        """
+        self._check_running()
+        return await self._snapshotting.save()
+
+    async def wait_failed(self) -> RaftError:
+        """Wait until this node takes no part any more, and return why; for a supervisor."""
+        watcher = Signal(self._loop)
+        self._watchers[watcher] = None
+        try:
+            while self._driver.failure is None:
+                await watcher.wait()
+            return self._driver.failure
+        finally:
+            del self._watchers[watcher]
+
+    def metrics(self) -> ServerMetrics:
+        """Describe this node at this moment. Cost: a copy of what the core knows.
+
+        Raises:
+            StoppedError: the server was never started.
+        """
+        if self._stopped == "it was not started":
+            raise StoppedError(self._stopped)
+        driver = self._driver
+        return ServerMetrics(
+            status=driver.core.status(),
+            applied_index=driver.applied_index,
+            commands_applied=driver.applied_count,
+            proposals_pending=self._proposals.group_count,
+            reads_pending=driver.reading.pending_count,
+            sessions=len(self._replica.sessions),
+            snapshots_saved=self._snapshotting.saved_count,
+            snapshots_failed=self._snapshotting.failed_count,
+            snapshots_restored=self._snapshotting.restored_count,
+            messages_rejected=driver.rejected_messages,
+            failure=str(driver.failure) if driver.failure else None,
+            transport=getattr(self._transport, "metrics", None),
+        )
