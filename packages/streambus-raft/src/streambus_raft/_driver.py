@@ -402,7 +402,7 @@ class Driver:
         for proposal, waiter in waiting:
             if waiter.done():
                 continue
-            if proposal.term < term and proposal.index >= index or (
+            if (proposal.term < term and proposal.index >= index) or (
                 proposal.index == index and proposal.term != term
             ):
                 waiter.set_exception(ProposalDroppedError("another leader took its place"))

@@ -60,7 +60,7 @@ class Envelope(NamedTuple):
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Encode for the log. Cost: one copy of the commands."""
-    parts = envelope[:4] if envelope.requests is None else envelope
+    parts = envelope[:3] if envelope.requests is None else envelope
     packed: bytes = msgpack.packb((VERSION, *parts), use_bin_type=True)
     return packed
 

@@ -7,16 +7,14 @@ it applies the entry itself. Only a refusal is said, and a refusal is certain: n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgpack
 
 from streambus_raft._envelope import decode_envelope
+from streambus_raft._messages import Message
 from streambus_raft._types import NUMBER_MAX, NodeId
 from streambus_raft.errors import EnvelopeError, MessageMalformedError
-
-if TYPE_CHECKING:
-    from streambus_raft._messages import Message
 
 NOT_LEADER: Final = 0
 BUSY: Final = 1
@@ -60,8 +58,8 @@ class ForwardRefused(NamedTuple):
 ForwardMessage: TypeAlias = Forward | ForwardRefused
 """Either of them."""
 
-if TYPE_CHECKING:
-    PeerMessage: TypeAlias = Message | ForwardMessage
+PeerMessage: TypeAlias = Message | ForwardMessage
+"""Whatever servers say to each other."""
 
 
 def encode_forward(message: ForwardMessage) -> bytes:

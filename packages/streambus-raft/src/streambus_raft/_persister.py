@@ -1,4 +1,4 @@
-"""Makes writes durable away from the event loop: one thread, one sync for all that came meanwhile."""
+"""Makes writes durable away from the event loop: one thread, one sync for all that waits."""
 
 from __future__ import annotations
 

@@ -85,7 +85,9 @@ class Replica:
         return self.sessions.check(index, request)
 
     def _apply_plain(self, index: int, commands: Sequence[bytes]) -> Sequence[Any]:
-        answers = _guarded(index, "apply", self._state_machine.apply, index, commands)
+        answers: Sequence[Any] = _guarded(
+            index, "apply", self._state_machine.apply, index, commands
+        )
         try:
             count = len(answers)
         except TypeError:
@@ -149,5 +151,5 @@ def _guarded(index: int, doing: str, call: Callable[..., Any], *arguments: Any) 
         return call(*arguments)
     except (StateMachineError, StorageError):
         raise
-    except Exception as exc:  # noqa: BLE001 - the program's code may raise anything
+    except Exception as exc:
         raise StateMachineError(index, doing, repr(exc)) from exc

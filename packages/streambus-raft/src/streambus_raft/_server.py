@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import logging
 import random as random_module
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from streambus_raft._client_session import ClientSession
+from streambus_raft._collector import Collector
 from streambus_raft._config import Config
 from streambus_raft._core import RaftCore
 from streambus_raft._driver import Driver
@@ -36,11 +37,11 @@ from streambus_raft._replica import Replica
 from streambus_raft._sessions import EXPIRE_AFTER_ENTRIES_DEFAULT
 from streambus_raft._snapshotting import Snapshotting
 from streambus_raft._storage import LogStorage, SnapshotPiece, Write, bootstrap_snapshot
-from streambus_raft._types import NO_NODE, NUMBER_MAX, NodeId, Role
+from streambus_raft._types import NUMBER_MAX, NodeId, Role
 from streambus_raft.errors import (
     ConfigError,
     MembershipError,
-    NotLeaderError,
+    MembershipPendingError,
     ProposalTooLargeError,
     RaftError,
     StoppedError,
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from streambus_raft._event_loop import EventLoop, Waiter
-    from streambus_raft._forwarding import PeerMessage
     from streambus_raft._ready import Standing
     from streambus_raft._state_machine import StateMachine
     from streambus_raft._storage import SnapshotMeta
@@ -167,9 +167,10 @@ class RaftServer:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         self._stopped = "it was stopped"
-        return await self._stack.__aexit__(kind, error, traceback)
+        # Without the error: the task groups inside would wrap what is none of their business.
+        await self._stack.__aexit__(None, None, None)
 
     async def _start(self) -> None:
         self._stack.callback(self._storage.close)
@@ -309,15 +310,17 @@ class RaftServer:
         Raises:
             RaftError: as :meth:`propose`, for the first one that failed.
         """
-        waiters = [self._submit(command, None) for command in commands]
-        answers: list[Any] = []
-        try:
-            for waiter in waiters:
-                answers.append(await waiter)
-        finally:
-            for waiter in waiters[len(answers) + 1 :]:
-                waiter.cancel()
-        return answers
+        self._check_running()
+        if not commands:
+            return []
+        largest = max(map(len, commands))
+        if largest > self._command_bytes_max:
+            raise ProposalTooLargeError(largest, self._command_bytes_max)
+        waiter: Waiter[list[Any]] = self._loop.create_waiter()
+        for command, slot in zip(commands, Collector(waiter, len(commands)).slots(), strict=True):
+            self._proposals.add(command, None, slot)
+        self._signal.set()
+        return await waiter
 
     async def open_session(
         self, expire_after_entries: int = EXPIRE_AFTER_ENTRIES_DEFAULT
@@ -381,17 +384,27 @@ class RaftServer:
         """Change who takes part, one or many at once; return the configuration that results.
 
         Returns once it is committed, and left again if it had to be joint. Only at the leader.
+        While another change is under way, or the leader is too new, it waits its turn.
 
         Raises:
             NotLeaderError: this node does not lead.
-            MembershipPendingError: another change is under way; try again.
+            MembershipPendingError: it was not its turn within the time of ``patience_ticks``.
             MembershipError: the changes make no sense.
             ProposalDroppedError: leadership changed; certainly not made.
             ProposalUnknownError: the server stopped; whether it is made cannot be known.
             StoppedError: the server does not run, or takes no part any more.
         """
-        self._check_running()
-        proposal = self._driver.core.propose_membership(changes)
+        changes = list(changes)
+        deadline = self._driver.ticks + self._patience_ticks
+        while True:
+            self._check_running()
+            try:
+                proposal = self._driver.core.propose_membership(changes)
+                break
+            except MembershipPendingError:
+                if self._driver.ticks >= deadline:
+                    raise
+            await anyio.sleep(self.config.tick_seconds)
         waiter: Waiter[Membership] = self._loop.create_waiter()
         self._driver.expect_membership(proposal, waiter)
         return await waiter
