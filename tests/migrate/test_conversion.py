@@ -118,7 +118,7 @@ def test_producer_settings(text: str, settings: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("text", "settings"),
     [
-        ("", {"start": "latest", "out_of_range": "latest"}),
+        ("", {"out_of_range": "latest"}),
         ("auto.offset.reset=earliest", {"start": "earliest", "out_of_range": "earliest"}),
         ("auto.offset.reset=none", {"out_of_range": "error"}),
         (

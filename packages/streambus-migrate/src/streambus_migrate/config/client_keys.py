@@ -14,12 +14,12 @@ CLIENT_METRICS = "clients keep no metrics of their own; the broker's /metrics ha
 
 CLIENT_TARGETS = {
     "brokers": Target(str),
-    "client_id": Target(str),
-    "connect_timeout_ms": Target(int, minimum=1),
-    "request_timeout_ms": Target(int, minimum=1),
-    "retry_backoff_ms": Target(int, minimum=1),
-    "retry_backoff_ms_max": Target(int, minimum=1),
-    "metadata_age_ms_max": Target(int, minimum=1),
+    "client_id": Target(str, default="streambus"),
+    "connect_timeout_ms": Target(int, minimum=1, default=10_000),
+    "request_timeout_ms": Target(int, minimum=1, default=30_000),
+    "retry_backoff_ms": Target(int, minimum=1, default=50),
+    "retry_backoff_ms_max": Target(int, minimum=1, default=1_000),
+    "metadata_age_ms_max": Target(int, minimum=1, default=300_000),
 }
 
 

@@ -25,12 +25,12 @@ NO_GROUPS = "this version has no consumer groups; give each consumer its partiti
 
 CONSUMER_TARGETS = {
     **CLIENT_TARGETS,
-    "start": Target(str),
-    "out_of_range": Target(str, choices=("error", "earliest", "latest")),
-    "fetch_wait_ms": Target(int, minimum=0),
-    "fetch_bytes_min": Target(int, minimum=1),
-    "fetch_bytes_max": Target(int, 1, FRAME_BYTES_MAX),
-    "partition_bytes_max": Target(int, minimum=1),
+    "start": Target(str, default="latest"),
+    "out_of_range": Target(str, choices=("error", "earliest", "latest"), default="error"),
+    "fetch_wait_ms": Target(int, minimum=0, default=500),
+    "fetch_bytes_min": Target(int, minimum=1, default=1),
+    "fetch_bytes_max": Target(int, 1, FRAME_BYTES_MAX, default=8 * 1024 * 1024),
+    "partition_bytes_max": Target(int, minimum=1, default=2 * 1024 * 1024),
 }
 
 

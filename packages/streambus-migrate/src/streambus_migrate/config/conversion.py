@@ -208,8 +208,8 @@ def _defaults(findings: list[Finding], given: dict[str, Entry], table: Table) ->
         if key in given:
             continue
         for rule in table.find(key):
-            if rule.target not in decided:
-                finding = _finding(Entry(DEFAULT_LINE, key, value), rule, table)
+            finding = _finding(Entry(DEFAULT_LINE, key, value), rule, table)
+            if rule.target not in decided and finding.value != table.targets[rule.target].default:
                 because = "the default of Kafka, which differs from that of StreamBus"
                 reason = f"{because}; {rule.reason}" if rule.reason else because
                 implied.append(replace(finding, fate=Fate.CONVERTED, reason=reason))

@@ -33,13 +33,13 @@ NO_TRANSACTIONS = "this version has no transactions"
 
 PRODUCER_TARGETS = {
     **CLIENT_TARGETS,
-    "acks": Target(str),
-    "compression": Target(str, choices=CODECS),
-    "partitioner": Target(str),
-    "linger_ms": Target(int, minimum=0),
-    "batch_bytes_max": Target(int, 1, BATCH_BYTES_MAX),
-    "buffer_bytes_max": Target(int, minimum=1),
-    "delivery_timeout_ms": Target(int, minimum=1),
+    "acks": Target(str, default="all"),
+    "compression": Target(str, choices=CODECS, default="none"),
+    "partitioner": Target(str, default="xxhash"),
+    "linger_ms": Target(int, minimum=0, default=5),
+    "batch_bytes_max": Target(int, 1, BATCH_BYTES_MAX, default=512 * 1024),
+    "buffer_bytes_max": Target(int, minimum=1, default=64 * 1024 * 1024),
+    "delivery_timeout_ms": Target(int, minimum=1, default=120_000),
     "retries_max": Target(int, minimum=0),
 }
 
@@ -89,7 +89,7 @@ PRODUCER = Table(
     kind="producer",
     targets=PRODUCER_TARGETS,
     families={},
-    defaults={"partitioner.class": "", "acks": "all"},
+    defaults={"partitioner.class": ""},
     pairs=(
         ("retry_backoff_ms", "retry_backoff_ms_max"),
         ("batch_bytes_max", "buffer_bytes_max"),
