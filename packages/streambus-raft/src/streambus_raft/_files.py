@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 try:
     import fcntl
 except ImportError:  # pragma: no cover - no such module on Windows: two openers are not told apart
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a platform without it
 
 
 @runtime_checkable
@@ -173,7 +173,7 @@ class _RealLock:
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if fcntl is None:  # pragma: no cover
+        if fcntl is None:  # pragma: no cover - as above: Windows
             return
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
