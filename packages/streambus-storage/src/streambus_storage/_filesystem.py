@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Buffer = bytes | bytearray | memoryview
 

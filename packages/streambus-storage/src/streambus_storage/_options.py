@@ -5,10 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from streambus_storage._filesystem import FileSystem, RealFileSystem
-from streambus_storage._scheduler import Scheduler
 from streambus_storage.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from streambus_storage._scheduler import Scheduler
 
 KEY_BYTES_MAX = 65_535
 """Longest key. Keys are held in memory by indexes and filters; a limit on everything."""

@@ -1,0 +1,68 @@
+"""The block cache: decoded blocks of all tables of a tree, within a limit of bytes.
+
+A table keeps its own decoded blocks in a list, so that a hit costs an index and no hash; the
+cache only decides which block leaves, by the clock algorithm: a hand goes round, spares the
+blocks that were used since it came last, and drops the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from typing import Any, Protocol
+
+
+class Cached(Protocol):
+    """What is put into the cache."""
+
+    cost: int
+    used: bool
+
+
+class Owner(Protocol):
+    """A table: the place where cached blocks are."""
+
+    blocks: list[Any]
+
+
+class BlockCache:
+    """See the module. Thread-safe; ``_lock`` guards everything but the owners' lists.
+
+    Attributes:
+        bytes: Held at present.
+        bytes_max: The limit.
+        hits: Blocks found (counted by readers without a lock: approximate under threads).
+        misses: Blocks that had to be read.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes = 0
+        self.bytes_max = bytes_max
+        self.hits = 0
+        self.misses = 0
+        self._lock = threading.Lock()
+        self._clock: deque[tuple[weakref.ref[Owner], int, int]] = deque()
+
+    def put(self, owner: Owner, index: int, block: Cached) -> None:
+        """Keep ``block`` at ``owner.blocks[index]``, and let others go to make room."""
+        with self._lock:
+            if block.cost > self.bytes_max or owner.blocks[index] is not None:
+                return
+            owner.blocks[index] = block
+            self._clock.append((weakref.ref(owner), index, block.cost))
+            self.bytes += block.cost
+            while self.bytes > self.bytes_max:
+                self._evict_one()
+
+    def _evict_one(self) -> None:
+        reference, index, cost = self._clock.popleft()
+        owner = reference()
+        if owner is not None:
+            block = owner.blocks[index]
+            if block is not None and block.used:
+                block.used = False
+                self._clock.append((reference, index, cost))
+                return
+            owner.blocks[index] = None
+        self.bytes -= cost

@@ -1,0 +1,175 @@
+"""Flushing: frozen memtables become tables, oldest first.
+
+One worker flushes, one memtable at a time, so the flush mark only ever rises and no log segment
+goes before everything in it, and everything older, is in tables. When there is nothing to flush
+it prepares the next log segment, so that a writer never waits for that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streambus_storage._compaction_choice import place
+from streambus_storage._errors_io import translated
+from streambus_storage._intervals import flatten
+from streambus_storage._keys import END_OF_KEYS
+from streambus_storage._levels import VersionEdit
+from streambus_storage._memtable import merge_runs
+from streambus_storage._pacer import Cancelled, Pacer
+from streambus_storage._table_builder import TableBuilder
+from streambus_storage.errors import ClosedError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streambus_storage._levels import TableMeta, Version
+    from streambus_storage._memtable import MemTable
+    from streambus_storage._store import Store
+
+SLICE_KEYS = 2048
+"""Keys merged and sorted at once: well under a millisecond."""
+
+RETRY_SECONDS = 0.5
+"""After a failure that may pass, such as a full disk, the flush is tried again so much later."""
+
+
+class Flusher:
+    """The flush worker of a tree."""
+
+    def __init__(self, store: Store, after: Callable[[], None]) -> None:
+        """``after`` is called when a flush has changed the version."""
+        self._store = store
+        self._after = after
+        self._failures = 0
+        self.worker = store.scheduler.worker("streambus-storage-flush", self._step)
+
+    def _step(self) -> bool:
+        store = self._store
+        state = store.state
+        if state is None or store.closing or store.failure is not None:
+            return False
+        try:
+            if not state.frozen:
+                self._prepare()
+                return False
+            self._flush(state.frozen[-1])
+        except Cancelled:
+            return False
+        except StorageError as exc:
+            store.background_error = exc
+            self._failures += 1
+            store.scheduler.notify()
+            if store.failure is None:
+                self.worker.wake(RETRY_SECONDS)
+            return False
+        store.background_error = None
+        store.remove_unwanted()
+        self._after()
+        return True
+
+    def wait(self, memtable: MemTable) -> None:
+        """Return when a frozen memtable is in tables.
+
+        Raises:
+            StorageError: Its flush failed; it stays frozen, and the flush is tried again.
+            ClosedError: The tree was closed meanwhile.
+        """
+        store = self._store
+        failures = self._failures
+
+        def is_settled() -> bool:
+            state = store.state
+            return (
+                state is None
+                or memtable not in state.frozen
+                or self._failures != failures
+                or store.closing
+                or store.failure is not None
+            )
+
+        self.worker.wake()
+        store.scheduler.wait(is_settled)
+        store.check_writable()
+        if memtable in store.present().frozen:
+            error = store.background_error
+            if error is not None:
+                raise error
+            raise ClosedError("the tree was closed before the flush ended")
+
+    def _prepare(self) -> None:
+        """Create the next log segment, unless there is one."""
+        store = self._store
+        if store.prepared is not None:
+            return
+        writer = store.create_segment()
+        with store.write_lock:
+            if store.prepared is None and store.state is not None:
+                store.prepared = writer
+                return
+        # The tree was closed meanwhile. The empty segment is known to the manifest; it stays.
+        writer.file.close()
+
+    def _flush(self, memtable: MemTable) -> None:
+        """Write one memtable to tables and install them.
+
+        Raises:
+            StorageError: It failed; no table is left, the memtable stays.
+            Cancelled: The tree is closing.
+        """
+        store = self._store
+        pacer = Pacer(store.scheduler, store.options.slice_seconds, None, lambda: store.closing)
+        builder = TableBuilder(
+            store.file_system,
+            store.options,
+            store.new_table_path,
+            memtable.last_sequence,
+            pacer.tick,
+        )
+        try:
+            try:
+                self._write(memtable, builder, pacer)
+                tables = builder.finish()
+                if tables:
+                    store.file_system.sync_directory(store.directory)
+            except OSError as exc:
+                raise translated(exc.filename or store.directory, "flush", exc) from exc
+            store.install(lambda version: self._edit(version, memtable, tables), flushed=memtable)
+        except BaseException:
+            # After a failed manifest sync the edit may be on the disk: keep the tables then.
+            if store.failure is None:
+                builder.abandon()
+            raise
+        store.counters.flushes += 1
+        store.counters.flush_bytes += sum(table.size for table in tables)
+
+    def _write(self, memtable: MemTable, builder: TableBuilder, pacer: Pacer) -> None:
+        with self._store.write_lock:
+            ordered = memtable.ordered()
+        entries, intervals = memtable.entries, memtable.intervals
+        for keys in merge_runs(ordered, b"", END_OF_KEYS, SLICE_KEYS):
+            pacer.tick()
+            found = list(map(entries.__getitem__, keys))
+            if intervals:
+                alive = [
+                    entry[0] > intervals.at(key) for key, entry in zip(keys, found, strict=True)
+                ]
+                found = [entry for entry, lives in zip(found, alive, strict=True) if lives]
+                keys = [key for key, lives in zip(keys, alive, strict=True) if lives]
+            if keys:
+                builder.add(keys, [entry[1] for entry in found])
+
+    def _edit(self, version: Version, memtable: MemTable, tables: list[TableMeta]) -> VersionEdit:
+        """Return the edit that installs a flush; under the manifest lock."""
+        compacting = self._store.compacting
+        busy = (compacting.lower, compacting.upper) if compacting is not None else None
+        edit = VersionEdit(
+            added=[(place(version, table, busy), table) for table in tables],
+            deleted=flatten(memtable.intervals),
+            sequence=memtable.last_sequence,
+        )
+        if edit.deleted:
+            inputs = compacting.inputs if compacting is not None else frozenset()
+            covered = version.apply(edit).covered()
+            edit.removed = [t.number for t in covered if t.number not in inputs]
+            self._store.counters.dropped_tables += len(edit.removed)
+        return edit

@@ -1,0 +1,382 @@
+"""`Store`: the state that writers, flush and compaction share, and the rules for changing it.
+
+Locks, in the order in which they may be taken:
+
+0. ``hold_lock``: one ingest at a time.
+1. ``rotate_lock``: one rotation of memtable and log at a time.
+2. ``manifest_lock``: the manifest, `compacting`, and the allocation of file numbers.
+3. the group commit's sync lock.
+4. ``write_lock``: `state`, `last_sequence`, `segment`, `unsynced`, `snapshots`, appends to the
+   log and writes to memtables.
+
+Readers take no lock: they load `state` once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from sortedcontainers import SortedList
+
+from streambus_storage._cache import BlockCache
+from streambus_storage._compaction_choice import depth
+from streambus_storage._errors_io import translated
+from streambus_storage._group_commit import GroupCommit
+from streambus_storage._manifest_format import ManifestEdit, Segment
+from streambus_storage._memtable import MemTable
+from streambus_storage._names import manifest_path, segment_path, table_path
+from streambus_storage._scan import Release
+from streambus_storage._scheduler import ThreadScheduler
+from streambus_storage._sstable_reader import Table
+from streambus_storage._stats import Counters
+from streambus_storage._view import Tables, TreeState, View
+from streambus_storage._wal_format import encode_mark
+from streambus_storage._wal_writer import SegmentWriter
+from streambus_storage.errors import ClosedError, ReadOnlyError, StorageError, TreeFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streambus_storage._levels import TableMeta, Version, VersionEdit
+    from streambus_storage._manifest import Manifest
+    from streambus_storage._manifest_format import ManifestState
+    from streambus_storage._options import Options
+    from streambus_storage._wal_reader import Replayed
+
+
+class Pressure(IntEnum):
+    """How far flush and compaction are behind the writers."""
+
+    NONE = 0
+    SLOW = 1
+    STOP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Compacting:
+    """The merge that is running: nothing else may touch its inputs, or place tables within.
+
+    Attributes:
+        lower: Least key of its inputs.
+        upper: End of their range.
+        inputs: Their numbers.
+    """
+
+    lower: bytes
+    upper: bytes
+    inputs: frozenset[int]
+
+
+class Store:
+    """See the module's rules."""
+
+    def __init__(
+        self,
+        directory: str,
+        options: Options,
+        manifest_state: ManifestState,
+        replayed: Replayed,
+        manifest: Manifest | None,
+        segment: SegmentWriter | None,
+    ) -> None:
+        """Begin with what recovery found; without manifest and segment: read-only."""
+        self.directory = directory
+        self.options = options
+        self.file_system = options.file_system
+        self.scheduler = options.scheduler or ThreadScheduler()
+        self.cache = BlockCache(options.cache_bytes)
+        self.counters = Counters()
+        self.rotate_lock = threading.Lock()
+        self.manifest_lock = threading.Lock()
+        self.write_lock = threading.Lock()
+        self.manifest = manifest
+        self.compacting: Compacting | None = None
+        self.closing = False
+        self.hold_lock = threading.Lock()
+        self.held = False  # True: an ingest keeps writers out
+        self.failure: StorageError | None = None
+        self.background_error: StorageError | None = None
+        self.pressure = Pressure.NONE
+        self.gate = manifest is None  # True: writers must look closer before they write
+        self.last_sequence = replayed.last_sequence
+        self.unsynced: list[SegmentWriter] = []  # rotated away, perhaps not synced, oldest first
+        self.segment = segment
+        self.prepared: SegmentWriter | None = None
+        self.snapshots: SortedList = SortedList()
+        self.released: deque[int] = deque()  # snapshots let go; taken out under the write lock
+        self.newest_snapshot = -1
+        self._unwanted: deque[int] = deque()  # tables whose files may go
+        active = MemTable(segment.number if segment else 0, replayed.last_sequence + 1)
+        tables = Tables(manifest_state.version, None, self._make_table)
+        frozen = tuple(reversed(replayed.memtables))
+        self.state: TreeState | None = TreeState(active, frozen, tables)
+        self.commit = GroupCommit(
+            self.scheduler, replayed.last_sequence, self._position, self._mark, self.fail
+        )
+
+    def _make_table(self, meta: TableMeta) -> Table:
+        path = table_path(self.directory, meta.number)
+        return Table(self.file_system, path, meta, self.cache, self._unwanted)
+
+    # -- what writers and readers ask ------------------------------------------------------
+
+    def present(self) -> TreeState:
+        """Return the present state.
+
+        Raises:
+            ClosedError: The tree is closed.
+        """
+        state = self.state
+        if state is None:
+            raise ClosedError("the tree is closed")
+        return state
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` if the tree is closed."""
+        if self.state is None:
+            raise ClosedError("the tree is closed")
+
+    def check_writable(self) -> None:
+        """Raise the error that keeps writers out, if there is one."""
+        self.check_open()
+        if self.manifest is None:
+            raise ReadOnlyError(f"{self.directory}: opened read-only")
+        if self.failure is not None:
+            raise TreeFailedError(self.failure) from self.failure
+
+    def view(self, *, ordered: bool) -> tuple[View, Release]:
+        """Return a view of this moment, and what gives it back.
+
+        Raises:
+            ClosedError: The tree is closed.
+        """
+        with self.write_lock:
+            self.forget_released()
+            sequence = self.last_sequence
+            view = View(self.present(), sequence, ordered=ordered)
+            self.snapshots.add(sequence)
+            self.newest_snapshot = sequence
+        return view, self._release(sequence)
+
+    def retain(self, sequence: int) -> Release:
+        """Keep versions for ``sequence``, which a live snapshot has, beyond that snapshot."""
+        with self.write_lock:
+            self.forget_released()
+            self.snapshots.add(sequence)
+            self.newest_snapshot = self.snapshots[-1]
+        return self._release(sequence)
+
+    def _release(self, sequence: int) -> Release:
+        # Letting go may happen anywhere, in a destructor too: it must not take a lock.
+        released = self.released
+        return Release(lambda: released.append(sequence))
+
+    def forget_released(self) -> None:
+        """Take the snapshots that were let go out of the books. Under the write lock."""
+        while self.released:
+            self.snapshots.remove(self.released.popleft())
+        self.newest_snapshot = self.snapshots[-1] if self.snapshots else -1
+
+    def _position(self) -> tuple[int, list[SegmentWriter]]:
+        """Return the last sequence and the segments that may hold unsynced bytes."""
+        with self.write_lock:
+            writers = [*self.unsynced, self.segment] if self.segment else list(self.unsynced)
+            return self.last_sequence, writers
+
+    def _mark(self, durable: int) -> None:
+        """Note in the log what is durable, if no later write does it. Under the sync lock."""
+        with self.write_lock:
+            # Whoever writes next carries the mark for free; without it, damage to the last
+            # record could not be told from a torn tail.
+            if self.segment is not None and self.last_sequence == durable:
+                record = encode_mark(self.segment.number, durable + 1, durable)
+                with contextlib.suppress(OSError):  # only the mark is lost, no data
+                    self.segment.file.append(record)
+        self.scheduler.notify()
+
+    @contextlib.contextmanager
+    def hold_writers(self) -> Iterator[None]:
+        """Let no write begin within the block; the flush goes on. One holder at a time.
+
+        Raises:
+            ClosedError, TreeFailedError: No write is possible.
+        """
+        with self.hold_lock:
+            self.check_writable()
+            self.held = True
+            self.gate = True
+            try:
+                with self.write_lock:  # whoever is writing now, ends
+                    pass
+                yield
+            finally:
+                self.held = False
+                self.refresh_gate()
+
+    # -- failure and pressure --------------------------------------------------------------
+
+    def fail(self, error: StorageError) -> None:
+        """Refuse writes from now on."""
+        if self.failure is None:
+            self.failure = error
+        self.gate = True
+        self.scheduler.notify()
+
+    def refresh_gate(self) -> None:
+        """Recompute how far the background is behind. Call after every change of state."""
+        state = self.state
+        pressure = Pressure.NONE
+        if state is not None and self.manifest is not None:
+            options = self.options
+            if len(state.frozen) > options.memtables_max:
+                pressure = Pressure.STOP
+            elif len(state.tables.level0) >= options.level0_slow and options.automatic_compaction:
+                deepest, _ = depth(state.tables.version.levels[0])
+                if deepest >= options.level0_stop:
+                    pressure = Pressure.STOP
+                elif deepest >= options.level0_slow:
+                    pressure = Pressure.SLOW
+        self.pressure = pressure
+        self.gate = (
+            pressure is not Pressure.NONE
+            or self.failure is not None
+            or self.manifest is None
+            or self.closing
+            or self.held
+            or state is None
+        )
+        self.scheduler.notify()
+
+    # -- the log ---------------------------------------------------------------------------
+
+    def create_segment(self) -> SegmentWriter:
+        """Create the next log segment, durable and known to the manifest.
+
+        Raises:
+            DiskFullError: There is no room.
+            StorageIOError: It could not be created.
+            TreeFailedError: The manifest could not be synced.
+        """
+        with self.manifest_lock:
+            manifest = self.manifest
+            assert manifest is not None
+            number = manifest.state.next_segment
+            manifest.state.next_segment += 1  # never reuse a number, even of a failed attempt
+            try:
+                writer = SegmentWriter.create(self.file_system, self.directory, number)
+            except OSError as exc:
+                path = segment_path(self.directory, number)
+                with contextlib.suppress(OSError):
+                    self.file_system.unlink(path)
+                raise translated(path, "create", exc) from exc
+            try:
+                self._write_edit(ManifestEdit(segments=[Segment(number)]))
+            except BaseException:
+                writer.file.close()
+                raise
+            return writer
+
+    # -- the manifest ----------------------------------------------------------------------
+
+    def new_table_path(self) -> tuple[int, str]:
+        """Allocate a number for a new table; return it with the path."""
+        with self.manifest_lock:
+            assert self.manifest is not None
+            number = self.manifest.state.next_table
+            self.manifest.state.next_table += 1
+        return number, table_path(self.directory, number)
+
+    def _write_edit(self, edit: ManifestEdit) -> None:
+        """Append an edit to the manifest and sync it. Under the manifest lock.
+
+        Raises:
+            DiskFullError: There is no room; nothing has changed.
+            StorageIOError: It was not written; nothing has changed.
+            TreeFailedError: It was written and not synced: the tree has failed.
+        """
+        manifest = self.manifest
+        assert manifest is not None
+        if self.failure is not None:
+            raise TreeFailedError(self.failure) from self.failure
+        path = manifest_path(self.directory, manifest.number)
+        try:
+            manifest.append(edit)
+        except OSError as exc:
+            raise translated(path, "append", exc) from exc
+        try:
+            manifest.sync()
+            if manifest.wants_roll():
+                old = manifest.roll()
+                with contextlib.suppress(OSError):  # the next open removes it
+                    self.file_system.unlink(manifest_path(self.directory, old))
+        except OSError as exc:
+            # Both the old and the new state may be on the disk: keep the files of both.
+            error = translated(path, "sync", exc)
+            self.fail(error)
+            raise TreeFailedError(error) from exc
+
+    def install(
+        self,
+        make_edit: Callable[[Version], VersionEdit],
+        *,
+        flushed: MemTable | None = None,
+        release_compacting: bool = False,
+    ) -> None:
+        """Change the version: in the manifest first, then for readers.
+
+        Args:
+            make_edit: Returns the edit; called under the manifest lock with the present version.
+            flushed: The memtable whose content the edit puts into tables.
+            release_compacting: The running merge ends with this edit.
+
+        Raises:
+            DiskFullError, StorageIOError: Nothing has changed.
+            TreeFailedError: The manifest's sync failed; readers see the old version.
+        """
+        with self.manifest_lock:
+            manifest = self.manifest
+            assert manifest is not None
+            edit = make_edit(manifest.state.version)
+            dropped = [flushed.segment] if flushed is not None else []
+            self._write_edit(ManifestEdit(version=edit, dropped=dropped))
+            if release_compacting:
+                self.compacting = None
+            version = manifest.state.version
+            before = self.present().tables
+            tables = Tables(version, before, self._make_table)
+            with self.write_lock:
+                state = self.present()
+                frozen = tuple(table for table in state.frozen if table is not flushed)
+                self.state = TreeState(state.active, frozen, tables)
+                retired = [w for w in self.unsynced if flushed and w.number == flushed.segment]
+            moved = {meta.number for _, meta in edit.added}
+            for number in edit.removed:
+                if number not in moved:
+                    before.by_number[number].give_up()
+        if flushed is not None:
+            self.commit.advance(flushed.last_sequence, lambda: self._retire(retired))
+            with contextlib.suppress(OSError):  # the next open removes it
+                self.file_system.unlink(segment_path(self.directory, flushed.segment))
+        self.refresh_gate()
+
+    def _retire(self, writers: list[SegmentWriter]) -> None:
+        """Close segments whose content is in tables. Under the sync lock."""
+        with self.write_lock:
+            self.unsynced = [writer for writer in self.unsynced if writer not in writers]
+        for writer in writers:
+            writer.file.close()
+
+    def remove_unwanted(self) -> None:
+        """Remove the files of tables that were given up and that nobody reads any more."""
+        while self._unwanted:
+            try:
+                number = self._unwanted.popleft()
+            except IndexError:  # another thread was faster
+                return
+            with contextlib.suppress(OSError):  # the next open removes it
+                self.file_system.unlink(table_path(self.directory, number))

@@ -1,0 +1,56 @@
+"""Writes one segment of the write-ahead log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streambus_storage._names import segment_path
+from streambus_storage._wal_format import encode_wal_header
+
+if TYPE_CHECKING:
+    from streambus_storage._filesystem import AppendFile, FileSystem
+
+
+class SegmentWriter:
+    """A segment that is appended to. Appending is guarded by the tree's write lock.
+
+    Attributes:
+        number: Of the segment; it seeds the records' checksums.
+        file: What the records are appended to.
+        synced_size: How much of it is durable; guarded by the group commit's sync lock.
+    """
+
+    __slots__ = ("file", "number", "synced_size")
+
+    def __init__(self, number: int, file: AppendFile) -> None:
+        self.number = number
+        self.file = file
+        self.synced_size = file.size
+
+    @classmethod
+    def create(cls, file_system: FileSystem, directory: str, number: int) -> SegmentWriter:
+        """Create a segment whose name and header are durable.
+
+        Raises:
+            OSError: That failed; a file may be left, which the next open removes.
+        """
+        file = file_system.create(segment_path(directory, number))
+        try:
+            file.append(encode_wal_header(number))
+            file.sync()
+            file_system.sync_directory(directory)
+        except BaseException:
+            file.close()
+            raise
+        return cls(number, file)
+
+    def sync(self) -> None:
+        """Make everything appended so far durable. Call under the sync lock.
+
+        Raises:
+            OSError: It failed, which is final.
+        """
+        size = self.file.size
+        if size > self.synced_size:
+            self.file.sync()
+            self.synced_size = size

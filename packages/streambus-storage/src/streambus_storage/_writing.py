@@ -1,0 +1,283 @@
+"""Writing: the log first, then the memtable, then visible; and what happens when one is full.
+
+A write is atomic: its one record is in the log whole or not at all, and readers see all of it or
+nothing. The log's order is the order of the sequence numbers and of visibility, because all
+three are made under the write lock.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from xxhash import xxh3_64
+
+from streambus_storage._errors_io import translated
+from streambus_storage._memtable import MemTable
+from streambus_storage._options import VALUE_BYTES_MAX
+from streambus_storage._store import Pressure
+from streambus_storage._view import TreeState
+from streambus_storage._wal_format import (
+    encode_batch,
+    encode_batch_payload,
+    encode_delete,
+    encode_put,
+    put_head,
+)
+from streambus_storage._wal_reader import apply_batch
+from streambus_storage.errors import (
+    DiskFullError,
+    InvalidArgumentError,
+    StorageError,
+    TreeFailedError,
+    WriteStallError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streambus_storage._batch import WriteBatch
+    from streambus_storage._scheduler import Worker
+    from streambus_storage._store import Store
+    from streambus_storage._wal_writer import SegmentWriter
+
+PARTS_BYTES = 8192
+"""From this length on a value is written beside its header, instead of joined to it."""
+
+SLOW_SECONDS = 0.001
+"""Delay of a write while flush and compaction are somewhat behind."""
+
+_CHECKSUM = struct.Struct("<Q")
+
+
+class Writer:
+    """The write path of a tree. Thread-safe: see the store's locks."""
+
+    def __init__(
+        self, store: Store, flusher: Callable[[], Worker], compactor: Callable[[], Worker]
+    ) -> None:
+        self._store = store
+        self._flusher = flusher
+        self._compactor = compactor
+        self._memtable_bytes = store.options.memtable_bytes
+
+    def _target(self) -> tuple[SegmentWriter, TreeState]:
+        """Return where a write goes. Under the write lock.
+
+        Raises:
+            ClosedError, ReadOnlyError, TreeFailedError: No write is possible.
+        """
+        store = self._store
+        while store.held:  # an ingest began after the gate was passed: wait outside of the lock
+            store.write_lock.release()
+            try:
+                store.scheduler.wait(lambda: not store.held or store.closing)
+            finally:
+                store.write_lock.acquire()
+        if store.segment is None or store.state is None or store.failure is not None:
+            store.check_writable()
+        assert store.segment is not None
+        assert store.state is not None
+        return store.segment, store.state
+
+    def put(self, key: bytes, value: bytes) -> int:
+        """Write one put; return its sequence number. See `LSMTree.put`."""
+        store = self._store
+        if store.gate:
+            self._pass_gate()
+        with store.write_lock:
+            segment, state = self._target()
+            sequence = store.last_sequence + 1
+            number, durable = segment.number, store.commit.durable
+            try:
+                if len(value) < PARTS_BYTES:
+                    segment.file.append(encode_put(number, sequence, durable, key, value))
+                else:
+                    head = put_head(sequence, durable, key, value)
+                    checksum = xxh3_64(head, number)
+                    checksum.update(value)
+                    segment.file.append_parts((_CHECKSUM.pack(checksum.intdigest()) + head, value))
+            except OSError as exc:
+                raise self._append_failed(exc) from exc
+            active = state.active
+            active.put(sequence, key, value, store.newest_snapshot)
+            store.last_sequence = sequence
+        if active.bytes >= self._memtable_bytes:
+            self._rotate_if_full()
+        return sequence
+
+    def delete(self, key: bytes) -> int:
+        """Write one delete; return its sequence number. See `LSMTree.delete`."""
+        store = self._store
+        if store.gate:
+            self._pass_gate()
+        with store.write_lock:
+            segment, state = self._target()
+            sequence = store.last_sequence + 1
+            record = encode_delete(segment.number, sequence, store.commit.durable, key)
+            try:
+                segment.file.append(record)
+            except OSError as exc:
+                raise self._append_failed(exc) from exc
+            active = state.active
+            active.put(sequence, key, None, store.newest_snapshot)
+            store.last_sequence = sequence
+        if active.bytes >= self._memtable_bytes:
+            self._rotate_if_full()
+        return sequence
+
+    def write(self, batch: WriteBatch) -> int:
+        """Write a batch; return the sequence number of its last operation. See `LSMTree.write`."""
+        store = self._store
+        if store.gate:
+            self._pass_gate()
+        keys, values, ranges = list(batch.keys), list(batch.values), list(batch.ranges)
+        operations = len(keys) + len(ranges)
+        if not operations:
+            return store.last_sequence
+        payload = encode_batch_payload(keys, values, ranges)
+        if len(payload) > VALUE_BYTES_MAX:
+            raise InvalidArgumentError(
+                f"a batch of {len(payload)} bytes: the longest has {VALUE_BYTES_MAX}"
+            )
+        with store.write_lock:
+            segment, state = self._target()
+            sequence = store.last_sequence + 1
+            record = encode_batch(segment.number, sequence, store.commit.durable, payload)
+            try:
+                segment.file.append(record)
+            except OSError as exc:
+                raise self._append_failed(exc) from exc
+            active = state.active
+            snapshot = store.newest_snapshot
+            if ranges:
+                apply_batch(active, sequence, keys, values, ranges, snapshot)
+            else:
+                active.put_columns(sequence, keys, values, len(payload), snapshot)
+            last = store.last_sequence = sequence + operations - 1
+        if active.bytes >= self._memtable_bytes:
+            self._rotate_if_full()
+        return last
+
+    def _append_failed(self, exc: OSError) -> StorageError:
+        """Say what a failed append means. Under the write lock; nothing was written.
+
+        A full disk is survivable: the garbage behind the log's end is overwritten by the next
+        record. After any other error nobody knows what the file's end looks like.
+        """
+        store = self._store
+        segment = store.segment
+        assert segment is not None
+        error = translated(segment.file.path, "append", exc)
+        if isinstance(error, DiskFullError):
+            return error
+        store.failure = store.failure or error
+        store.gate = True
+        return TreeFailedError(error)
+
+    # -- rotation --------------------------------------------------------------------------
+
+    def _rotate_if_full(self) -> None:
+        """Rotate; if the disk is full the memtable grows on, up to twice its size."""
+        try:
+            self.rotate(force=False)
+        except DiskFullError:
+            self._store.gate = True
+        except TreeFailedError:
+            return  # the write that led here is done; the next one is told
+
+    def rotate(self, *, force: bool) -> MemTable | None:
+        """Freeze the memtable and go on in a new log segment.
+
+        Args:
+            force: Even if it is not full (but not if it is empty).
+
+        Returns:
+            The newest frozen memtable that holds writes; None: there is none.
+
+        Raises:
+            StorageError: The next segment could not be created; everything is as before.
+        """
+        store = self._store
+        with store.rotate_lock:
+            state = store.present()
+            active = state.active
+            least = 1 if force else self._memtable_bytes
+            if active.bytes < least:
+                return state.frozen[0] if state.frozen else None
+            following = store.prepared or store.create_segment()
+            with store.write_lock:
+                state = store.present()
+                old = store.segment
+                assert old is not None
+                store.prepared = None
+                store.unsynced.append(old)
+                store.segment = following
+                store.counters.log_bytes += old.file.size
+                fresh = MemTable(following.number, store.last_sequence + 1)
+                active = state.active
+                store.counters.user_bytes += active.user_bytes
+                store.state = TreeState(fresh, (active, *state.frozen), state.tables)
+        store.refresh_gate()
+        self._flusher().wake()
+        return active
+
+    # -- the gate --------------------------------------------------------------------------
+
+    def _pass_gate(self) -> None:
+        """Look closer: closed, failed, full, or behind? Return when a write may go on.
+
+        Raises:
+            ClosedError, ReadOnlyError, TreeFailedError: No write is possible.
+            DiskFullError: There is no room.
+            WriteStallError: Flush and compaction did not catch up in time.
+        """
+        store = self._store
+        store.check_writable()
+        if store.held:
+            store.scheduler.wait(lambda: not store.held or store.closing)
+            store.check_writable()
+        if store.present().active.bytes >= 2 * self._memtable_bytes:
+            self.rotate(force=False)
+        store.refresh_gate()
+        if store.pressure is Pressure.STOP:
+            self._flusher().wake()
+            self._compactor().wake()
+            if store.pressure is Pressure.STOP:
+                self._stall()
+        elif store.pressure is Pressure.SLOW:
+            store.counters.slowdowns += 1
+            store.scheduler.pause(SLOW_SECONDS)
+        store.check_writable()
+
+    def _stall(self) -> None:
+        """Wait until the pressure falls, at most `stall_seconds_max`."""
+        store = self._store
+        if isinstance(store.background_error, DiskFullError):
+            raise store.background_error
+        begin = store.scheduler.now()
+        timeout = store.options.stall_seconds_max
+        passed = store.scheduler.wait(
+            lambda: (
+                store.pressure is not Pressure.STOP
+                or store.closing
+                or store.failure is not None
+                or isinstance(store.background_error, DiskFullError)
+            ),
+            timeout,
+        )
+        waited = store.scheduler.now() - begin
+        counters = store.counters
+        counters.stalls += 1
+        counters.stall_seconds += waited
+        counters.stall_seconds_longest = max(counters.stall_seconds_longest, waited)
+        store.check_writable()
+        if isinstance(store.background_error, DiskFullError):
+            raise store.background_error
+        if not passed:
+            state = store.present()
+            raise WriteStallError(
+                waited,
+                f"{len(state.frozen)} memtables wait for their flush, "
+                f"{len(state.tables.level0)} tables are in level 0",
+            )
