@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from streambus_protocol import _cluster_messages as cm
 from streambus_protocol import _messages as m
 from streambus_protocol.errors import UnsupportedApiError, UnsupportedVersionError
 
@@ -29,6 +30,17 @@ class ApiKey(IntEnum):
     ALTER_TOPICS = 7
     DESCRIBE_TOPICS = 8
     HEALTH = 9
+    INIT_PRODUCER_ID = 10
+    OFFSET_FOR_LEADER_EPOCH = 11
+    DESCRIBE_CLUSTER = 12
+    ALTER_MEMBER = 13
+    REASSIGN = 14
+    SET_REPLICATION_FACTOR = 15
+    ELECT_LEADERS = 16
+    REPLICA_FETCH = 100
+    REPLICA_PROGRESS = 101
+    BROKER_HEARTBEAT = 102
+    RAFT_MESSAGES = 103
 
 
 class Api(NamedTuple):
@@ -62,6 +74,29 @@ APIS: dict[int, Api] = {
         Api(ApiKey.ALTER_TOPICS, 0, 0, m.AlterTopicsRequest, m.AlterTopicsResponse),
         Api(ApiKey.DESCRIBE_TOPICS, 0, 0, m.DescribeTopicsRequest, m.DescribeTopicsResponse),
         Api(ApiKey.HEALTH, 0, 0, m.HealthRequest, m.HealthResponse),
+        Api(ApiKey.INIT_PRODUCER_ID, 0, 0, cm.InitProducerIdRequest, cm.InitProducerIdResponse),
+        Api(
+            ApiKey.OFFSET_FOR_LEADER_EPOCH,
+            0,
+            0,
+            cm.OffsetForLeaderEpochRequest,
+            cm.OffsetForLeaderEpochResponse,
+        ),
+        Api(ApiKey.DESCRIBE_CLUSTER, 0, 0, cm.DescribeClusterRequest, cm.DescribeClusterResponse),
+        Api(ApiKey.ALTER_MEMBER, 0, 0, cm.AlterMemberRequest, cm.AlterMemberResponse),
+        Api(ApiKey.REASSIGN, 0, 0, cm.ReassignRequest, cm.ReassignResponse),
+        Api(
+            ApiKey.SET_REPLICATION_FACTOR,
+            0,
+            0,
+            cm.SetReplicationFactorRequest,
+            cm.SetReplicationFactorResponse,
+        ),
+        Api(ApiKey.ELECT_LEADERS, 0, 0, cm.ElectLeadersRequest, cm.ElectLeadersResponse),
+        Api(ApiKey.REPLICA_FETCH, 0, 0, cm.ReplicaFetchRequest, cm.ReplicaFetchResponse),
+        Api(ApiKey.REPLICA_PROGRESS, 0, 0, cm.ReplicaProgressRequest, cm.NoResponse),
+        Api(ApiKey.BROKER_HEARTBEAT, 0, 0, cm.BrokerHeartbeatRequest, cm.BrokerHeartbeatResponse),
+        Api(ApiKey.RAFT_MESSAGES, 0, 0, cm.RaftMessagesRequest, cm.NoResponse),
     )
 }
 

@@ -45,6 +45,16 @@ class ErrorCode(IntEnum):
     NOT_CONTROLLER = 29
     WRONG_CLUSTER = 30
     TOO_MANY_CONNECTIONS = 31
+    UNKNOWN_PRODUCER_ID = 32
+    OUT_OF_ORDER_SEQUENCE = 33
+    INVALID_PRODUCER_EPOCH = 34
+    STALE_BROKER_EPOCH = 35
+    STALE_PARTITION_EPOCH = 36
+    DUPLICATE_BROKER = 37
+    UNKNOWN_BROKER = 38
+    NO_REASSIGNMENT = 39
+    OFFSET_NOT_AVAILABLE = 40
+    NO_QUORUM = 41
 
     @property
     def retriable(self) -> bool:
@@ -73,6 +83,8 @@ _RETRIABLE = frozenset(
         ErrorCode.TOO_BUSY,
         ErrorCode.NOT_CONTROLLER,
         ErrorCode.TOO_MANY_CONNECTIONS,
+        ErrorCode.OFFSET_NOT_AVAILABLE,
+        ErrorCode.NO_QUORUM,
     }
 )
 
@@ -109,4 +121,14 @@ _ADVICE: dict[ErrorCode, str] = {
     ErrorCode.NOT_CONTROLLER: "Another broker is the controller; refresh the metadata.",
     ErrorCode.WRONG_CLUSTER: "This broker belongs to another cluster; check the address.",
     ErrorCode.TOO_MANY_CONNECTIONS: "The broker has as many connections as it allows; try later.",
+    ErrorCode.UNKNOWN_PRODUCER_ID: "The producer id is not known here (any more); take a new one.",
+    ErrorCode.OUT_OF_ORDER_SEQUENCE: "A batch before this one is missing; nothing was appended.",
+    ErrorCode.INVALID_PRODUCER_EPOCH: "A newer producer has taken over this producer id.",
+    ErrorCode.STALE_BROKER_EPOCH: "The broker's session is over; it has to register anew.",
+    ErrorCode.STALE_PARTITION_EPOCH: "The partition has changed meanwhile; look again.",
+    ErrorCode.DUPLICATE_BROKER: "Another broker has this node id; give each its own.",
+    ErrorCode.UNKNOWN_BROKER: "There is no broker of this id; see the list of members.",
+    ErrorCode.NO_REASSIGNMENT: "No reassignment of this partition is under way.",
+    ErrorCode.OFFSET_NOT_AVAILABLE: "A new leader does not know the end yet; try again.",
+    ErrorCode.NO_QUORUM: "No majority of the voters can be reached; try again.",
 }
