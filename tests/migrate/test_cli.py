@@ -88,6 +88,9 @@ def test_config_output_holds_one_thing(tmp_path: Path) -> None:
     result = run(source, source, "--output", str(tmp_path / "x"))
     assert result.exit_code == 2
     assert "there are 2" in result.stderr
+    result = run(source, "--output", "json")
+    assert result.exit_code == 2
+    assert "-o json" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

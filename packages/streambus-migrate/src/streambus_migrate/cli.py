@@ -106,6 +106,9 @@ def _run(
         table = TABLES[kind] if kind is not None else recognise(path, section)
         results.append((path, convert(section, table)))
     if output is not None:
+        if output in set(OutputFormat):
+            problem = f"--output names a file; to show what became of keys as {output}: -o {output}"
+            raise OutputError(output, problem, EXIT_USAGE)
         if len(results) != 1:
             problem = f"holds the settings of one thing, and there are {len(results)}; split them"
             raise OutputError(output, problem, EXIT_USAGE)
