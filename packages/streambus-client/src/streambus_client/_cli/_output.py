@@ -1,0 +1,72 @@
+"""Data on standard output: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from streambus_client._cli._options import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_WIDE = 10_000
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], output: Output) -> None:
+    """Write a list of like things.
+
+    Args:
+        rows: each with the same names, in the order of the columns.
+        output: a table, one JSON array, or one JSON object a line.
+    """
+    if output is Output.json:
+        sys.stdout.write(json.dumps(list(rows), indent=2) + "\n")
+    elif output is Output.jsonl:
+        for row in rows:
+            sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
+    elif rows:
+        _table(rows)
+
+
+def write_one(thing: Mapping[str, Any], output: Output) -> None:
+    """Write one thing: names and values."""
+    if output is Output.json:
+        sys.stdout.write(json.dumps(thing, indent=2) + "\n")
+    elif output is Output.jsonl:
+        sys.stdout.write(json.dumps(thing, separators=(",", ":")) + "\n")
+    else:
+        width = max(len(name) for name in thing)
+        for name, value in thing.items():
+            sys.stdout.write(f"{name:{width}}  {cell(value)}\n")
+
+
+def cell(value: Any) -> str:
+    """Write a value for people."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ",".join(cell(item) for item in value) or "-"
+    return str(value)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    console = Console(
+        file=sys.stdout, width=None if terminal else _WIDE, markup=False, highlight=False
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold" if terminal else None)
+    for name in rows[0]:
+        numbers = all(isinstance(row[name], int) for row in rows)
+        table.add_column(
+            name.upper(), justify="right" if numbers else "left", overflow="fold", no_wrap=False
+        )
+    for row in rows:
+        table.add_row(*(cell(value) for value in row.values()))
+    console.print(table)
