@@ -322,19 +322,18 @@ class RaftCore:
     def has_ready(self) -> bool:
         """Whether ``ready`` has anything to say."""
         node = self._node
-        return bool(
-            node.messages
-            or node.is_dirty()
-            or node.reads
-            or node.reads_failed
-            or node.round_wanted
-            or node.restore is not None
-            or self._can_apply()
-            or self._hint_is_due()
-            or (node.quarantine is not None and not node.quarantine_told)
-            or node.standing != (node.role, node.term, node.leader)
-            or (node.role == Role.LEADER and self._has_to_send())
-        )
+        # The likely and cheap questions come first: this is asked after every event.
+        if node.messages or node.reads or node.reads_failed or node.round_wanted:
+            return True
+        if node.is_dirty() or (node.commit > node.handed_out and self._can_apply()):
+            return True
+        if node.restore is not None or (node.hint_wanted and self._hint_is_due()):
+            return True
+        if node.standing != (node.role, node.term, node.leader):
+            return True
+        if node.quarantine is not None and not node.quarantine_told:
+            return True
+        return node.role == Role.LEADER and self._has_to_send()
 
     def _can_apply(self) -> bool:
         node = self._node
@@ -349,13 +348,16 @@ class RaftCore:
     def _has_to_send(self) -> bool:
         node = self._node
         last, commit = node.log.last, node.commit
-        return any(
-            (each.next <= last and not each.is_paused)
-            or (
-                each.state == ProgressState.REPLICATE and each.commit_sent < min(commit, each.match)
-            )
-            for each in node.progress.values()
-        )
+        for progress in node.progress.values():
+            if progress.next <= last and not progress.is_paused:
+                return True
+            if (
+                progress.commit_sent < commit
+                and progress.commit_sent < progress.match
+                and progress.state == ProgressState.REPLICATE
+            ):
+                return True
+        return False
 
     def ready(self) -> Ready:
         """What is to be done now; call it again only when something has happened since."""

@@ -118,6 +118,8 @@ def release_reads(node: Node) -> None:
 
 def expire_forwarded(node: Node) -> None:
     """Request or answer were lost: let the reader ask again."""
+    if not node.reads_forwarded:
+        return
     limit = node.ticks - node.config.election_ticks
     late = [ticket for ticket, since in node.reads_forwarded.items() if since <= limit]
     for ticket in late:

@@ -153,10 +153,9 @@ class SimulatedDisk:
     # What its owner writes
 
     def write(self, write: Write) -> None:
-        received = self.memory.received + b"".join(piece.data for piece in write.pieces)
         self.memory.apply(write)
         if write.snapshot is not None:
-            self.contents[write.snapshot] = self.memory.received or received
+            self.contents[write.snapshot] = self.memory.received
         self.unsynced.append(write)
 
     def sync(self) -> None:
@@ -186,7 +185,9 @@ class SimulatedDisk:
             image.term = image.entries[count - 1].term
             image.offset += count
             del image.entries[:count]
-        for meta in [each for each in self.contents if each.index < self.memory.snapshot.index]:
+        # The one before stays, for transfers that are under way.
+        old = sorted({meta.index for meta in self.contents})[:-2]
+        for meta in [each for each in self.contents if each.index in old]:
             del self.contents[meta]
 
     def condemn(self, reason: str) -> None:
@@ -209,8 +210,6 @@ class SimulatedDisk:
         if self.unsynced:
             self.disk.apply(self.unsynced[0], parts, entries_max)
         self.unsynced.clear()
-        if self.disk.snapshot not in self.contents:
-            self.contents[self.disk.snapshot] = self.disk.received
         memory = Image(self.disk.snapshot)
         for name in Image.__slots__:
             setattr(memory, name, getattr(self.disk, name))

@@ -1,0 +1,87 @@
+"""``hatch run simulate raft [--seeds N] [--first S] [--minutes M] | --seed S [--trace]``.
+
+Runs one simulation for each seed and prints how much was simulated, how fast, and what went wrong
+on the way. A seed that breaks a rule is run again and printed as a conversation; the exit code is 1
+then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from streambus_raft.testing import Simulation, format_trace, plan_of
+
+if TYPE_CHECKING:
+    from streambus_raft.testing import Report
+
+LINES_SHOWN = 120
+"""The end of a failing seed's conversation."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; 0 if every seed held, else 1."""
+    parser = argparse.ArgumentParser(prog="simulate raft", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--minutes", type=float, default=None, help="stop after this long")
+    parser.add_argument("--seed", type=int, help="run this one alone")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print all that happens")
+    options = parser.parse_args(arguments)
+    if options.seed is not None:
+        return run_one(options.seed, trace=options.trace)
+    return run_many(options.first, options.seeds, options.minutes)
+
+
+def run_one(seed: int, *, trace: bool) -> int:
+    """Run a seed alone, and print it."""
+    simulation = Simulation(plan_of(seed), tracing=True)
+    print(simulation.plan)
+    failure: AssertionError | None = None
+    report: Report | None = None
+    try:
+        report = simulation.run()
+    except AssertionError as exc:
+        failure = exc
+    lines = list(format_trace(simulation.lines))
+    if trace or failure is not None:
+        print(*(lines if trace else lines[-LINES_SHOWN:]), sep="\n")
+    print(report if failure is None else f"seed {seed}: {type(failure).__name__}: {failure}")
+    return 0 if failure is None else 1
+
+
+def run_many(first: int, count: int, minutes: float | None) -> int:
+    """Run seed after seed; stop at the first that breaks a rule."""
+    faults: Counter[str] = Counter()
+    began, spoke = time.monotonic(), time.monotonic()
+    cpu = time.process_time()
+    seconds = events = operations = committed = done = 0
+    for seed in range(first, first + count):
+        try:
+            report = Simulation(plan_of(seed)).run()
+        except AssertionError:
+            print(f"seed {seed} fails, after {done} that held:")
+            return run_one(seed, trace=False)
+        done += 1
+        seconds += int(report.seconds)
+        events += report.events
+        operations += report.operations
+        committed += report.committed
+        faults.update(report.faults)
+        now = time.monotonic()
+        if now - spoke > 30:
+            spoke = now
+            print(f"  {done} seeds hold, the last was {seed}", flush=True)
+        if minutes is not None and now - began > minutes * 60:
+            break
+    used = time.process_time() - cpu
+    print(f"seeds {first} to {first + done - 1}: {done} hold")
+    print(
+        f"simulated {seconds / 3600:.2f} h in {used:.1f} CPU seconds:"
+        f" {seconds / used:.0f} simulated hours in a CPU hour"
+    )
+    print(f"{events} events, {operations} client operations, {committed} entries committed")
+    print("faults:", ", ".join(f"{name} {number}" for name, number in faults.most_common()))
+    return 0
