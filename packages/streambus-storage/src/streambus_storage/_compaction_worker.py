@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from streambus_storage._view import Tables
 
 RETRY_SECONDS = 1.0
-"""After a failure that may pass, compaction is tried again so much later."""
+"""After a failure that may pass, compaction is tried again so much later, then after twice..."""
+
+RETRY_SECONDS_MAX = 60.0
 
 logger = logging.getLogger("streambus_storage")
 
@@ -44,6 +46,7 @@ class Compactor:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.paused = False
+        self._retry_seconds = RETRY_SECONDS
         self._asked: list[tuple[bytes, bytes, list[StorageError | None]]] = []
         self.worker = store.scheduler.worker("streambus-storage-compaction", self._step)
 
@@ -86,8 +89,10 @@ class Compactor:
             store.background_error = exc
             if asked is None and store.failure is None:
                 logger.warning("compaction failed, its inputs are kept: %s", exc)
-                self.worker.wake(RETRY_SECONDS)
+                self.worker.wake(self._retry_seconds)
+                self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
         else:
+            self._retry_seconds = RETRY_SECONDS
             store.background_error = None
         if asked is not None:
             asked[2].append(error)

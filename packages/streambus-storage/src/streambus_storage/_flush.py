@@ -45,14 +45,12 @@ class Flusher:
 
     def _step(self) -> bool:
         store = self._store
-        state = store.state
-        if state is None or store.closing or store.failure is not None:
+        if store.state is None or store.closing or store.failure is not None:
             return False
         try:
-            if not state.frozen:
+            if not self._flush_oldest():
                 self._prepare()
                 return False
-            self._flush(state.frozen[-1])
         except Cancelled:
             return False
         except StorageError as exc:
@@ -66,6 +64,13 @@ class Flusher:
         store.remove_unwanted()
         self._after()
         return True
+
+    def _flush_oldest(self) -> bool:
+        """Flush the oldest frozen memtable; False: there is none."""
+        frozen = self._store.present().frozen
+        if frozen:
+            self._flush(frozen[-1])
+        return bool(frozen)
 
     def wait(self, memtable: MemTable) -> None:
         """Return when a frozen memtable is in tables.
@@ -91,23 +96,15 @@ class Flusher:
         store.scheduler.wait(is_settled)
         store.check_writable()
         if memtable in store.present().frozen:
-            error = store.background_error
-            if error is not None:
-                raise error
-            raise ClosedError("the tree was closed before the flush ended")
+            raise store.background_error or ClosedError("closed before the flush ended")
 
     def _prepare(self) -> None:
         """Create the next log segment, unless there is one."""
         store = self._store
-        if store.prepared is not None:
-            return
-        writer = store.create_segment()
-        with store.write_lock:
-            if store.prepared is None and store.state is not None:
-                store.prepared = writer
-                return
-        # The tree was closed meanwhile. The empty segment is known to the manifest; it stays.
-        writer.file.close()
+        # Under the rotation's lock: segments must be used in the order of their numbers.
+        with store.rotate_lock:
+            if store.prepared is None and not store.closing:
+                store.prepared = store.create_segment()
 
     def _flush(self, memtable: MemTable) -> None:
         """Write one memtable to tables and install them.

@@ -144,6 +144,8 @@ class Store:
     def check_writable(self) -> None:
         """Raise the error that keeps writers out, if there is one."""
         self.check_open()
+        if self.closing:
+            raise ClosedError("the tree is being closed")
         if self.manifest is None:
             raise ReadOnlyError(f"{self.directory}: opened read-only")
         if self.failure is not None:

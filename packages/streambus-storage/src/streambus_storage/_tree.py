@@ -412,13 +412,12 @@ class LSMTree(Readable):
         store = self._store
         if store.failure is not None:
             return
-        store.commit.wait(store.last_sequence)
-        with store.write_lock:
+        with store.write_lock:  # from here on nothing is appended: what is synced is all
             segment, store.segment = store.segment, None
-            writers = [*store.unsynced, *([segment] if segment else [])]
-            store.unsynced = writers
-        # Records of the mark may have come after the sync; the sealed length is what is synced.
-        sealed = [Segment(writer.number, writer.synced_size) for writer in writers]
+            if segment is not None:
+                store.unsynced.append(segment)
+        store.commit.wait(store.last_sequence)
+        sealed = [Segment(writer.number, writer.synced_size) for writer in store.unsynced]
         with store.manifest_lock, translate(self.path, "close"):
             manifest = store.manifest
             assert manifest is not None
