@@ -208,3 +208,8 @@ def _range_remedy(facts: Facts) -> str:
     low = "…" if facts.minimum is None else str(facts.minimum)
     high = "…" if facts.maximum is None else str(facts.maximum)
     return f"use {low} to {high}" + (", or -1 for no limit" if facts.unlimited else "")
+
+
+def setting_text(value: int | bool | str) -> str:
+    """Write a value as text that `parse_setting` reads back."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,158 @@
+"""FETCH: read several partitions up to the high watermark; wait where there is too little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streambus_broker.api.produce import partition_problem
+from streambus_broker.log.waits import Wait
+from streambus_broker.network.connection import response_frame
+from streambus_protocol import (
+    FRAME_BYTES_MAX,
+    ApiKey,
+    ErrorCode,
+    FetchRequest,
+    FetchResponse,
+    decode_message,
+    encode_message,
+)
+from streambus_storage import StorageError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from streambus_broker.log.partition import PartitionLog
+    from streambus_broker.network.connection import Connection
+    from streambus_broker.node import Node
+    from streambus_protocol import FetchPartition
+
+_FETCH = int(ApiKey.FETCH)
+_ROOM_BYTES = 256 * 1024  # of a frame: kept for everything that is not records
+_Result = tuple[int, str | None, int, int, bytes]
+
+
+class _Waiting:
+    """Who waits and for what: the payload of a `Wait`."""
+
+    __slots__ = ("connection", "correlation_id", "request", "version")
+
+    def __init__(
+        self, connection: Connection, version: int, correlation_id: int, request: FetchRequest
+    ) -> None:
+        self.connection = connection
+        self.version = version
+        self.correlation_id = correlation_id
+        self.request = request
+
+
+class FetchApi:
+    """The handler and its counters.
+
+    Attributes:
+        record_bytes: Bytes of batches sent.
+        waited: Fetches that had to wait.
+    """
+
+    def __init__(self, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        self.record_bytes = self.waited = 0
+        self._node = node
+        self._loop = loop
+        self._bytes_max = min(node.config.fetch_bytes_max, FRAME_BYTES_MAX - _ROOM_BYTES)
+        node.server.answer_waits = self.answer_waits
+
+    def handle(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes | None:
+        """Serve one request.
+
+        Raises:
+            ProtocolError: It cannot be read.
+        """
+        request = decode_message(FetchRequest, body, version)
+        results, size_bytes, final = self._read(request)
+        if size_bytes >= request.bytes_min or final or not request.wait_max_ms:
+            self.record_bytes += size_bytes
+            return _encode(version, correlation_id, results)
+        self._wait(_Waiting(connection, version, correlation_id, request), size_bytes)
+        return None
+
+    def answer_waits(self, due: list[Wait]) -> None:
+        """Answer fetches whose wait is over, for whatever reason."""
+        for wait in due:
+            if wait.timer is not None:
+                wait.timer.cancel()
+            waiting: _Waiting = wait.payload
+            if waiting.connection.transport.is_closing():
+                waiting.connection.pending -= 1
+                continue
+            results, size_bytes, _ = self._read(waiting.request)
+            self.record_bytes += size_bytes
+            waiting.connection.answer_later(
+                _encode(waiting.version, waiting.correlation_id, results)
+            )
+
+    def _wait(self, waiting: _Waiting, size_bytes: int) -> None:
+        request, node = waiting.request, self._node
+        ids = dict.fromkeys(
+            node.logs[topic, partition].partition_id for topic, partition, *_ in request.partitions
+        )
+        wait = Wait(waiting, request.bytes_min - size_bytes, tuple(ids))
+        node.waits.add(wait)
+        self.waited += 1
+        waiting.connection.pending += 1
+        delay_ms = min(request.wait_max_ms, node.config.fetch_wait_ms_max)
+        wait.timer = self._loop.call_later(delay_ms / 1000, self._expired, wait)
+
+    def _expired(self, wait: Wait) -> None:
+        if not wait.over:
+            self._node.waits.remove(wait)
+            self.answer_waits([wait])
+            self._node.server.flush_dirty()
+
+    def _read(self, request: FetchRequest) -> tuple[list[_Result], int, bool]:
+        """Read what is there; give the results, their bytes, and whether waiting is pointless."""
+        results: list[_Result] = []
+        size_bytes = 0
+        final = not request.partitions or self._node.closing
+        bytes_max = min(request.bytes_max, self._bytes_max)
+        for wanted in request.partitions:
+            result = self._read_one(wanted, bytes_max - size_bytes, first=not size_bytes)
+            results.append(result)
+            size_bytes += len(result[4])
+            final = final or bool(result[0]) or len(result[4]) >= wanted.bytes_max
+        return results, size_bytes, final or size_bytes >= bytes_max
+
+    def _read_one(self, wanted: FetchPartition, room_bytes: int, *, first: bool) -> _Result:
+        topic, partition, offset, leader_epoch, bytes_max = wanted
+        node = self._node
+        log = node.logs.get((topic, partition))
+        if log is None or not log.leads:
+            code, detail = partition_problem(node, topic, partition)
+            return (code, detail, -1, -1, b"")
+        if leader_epoch >= 0 and leader_epoch != log.leader_epoch:
+            return _wrong_epoch(log, leader_epoch)
+        watermark = log.high_watermark
+        if offset >= watermark or offset < log.log_start_offset:
+            if offset == watermark:
+                return (0, None, watermark, log.log_start_offset, b"")
+            detail = f"offset {offset} is not within {log.log_start_offset} to {watermark}"
+            code = ErrorCode.OFFSET_OUT_OF_RANGE
+            return (code, detail, watermark, log.log_start_offset, b"")
+        try:
+            batches = node.store.read(log, offset, min(bytes_max, room_bytes), at_least_one=first)
+        except StorageError as error:
+            code, detail = node.storage_failed("read", error)
+            return (code, detail, watermark, log.log_start_offset, b"")
+        return (0, None, watermark, log.log_start_offset, batches)
+
+
+def _wrong_epoch(log: PartitionLog, leader_epoch: int) -> _Result:
+    old = leader_epoch < log.leader_epoch
+    code = ErrorCode.FENCED_LEADER_EPOCH if old else ErrorCode.UNKNOWN_LEADER_EPOCH
+    detail = f"leader epoch {leader_epoch}, {log.leader_epoch} is in force; refresh the metadata"
+    return (code, detail, -1, -1, b"")
+
+
+def _encode(version: int, correlation_id: int, results: list[_Result]) -> bytes:
+    response = encode_message(FetchResponse(0, results), version)  # type: ignore[arg-type]  # rows
+    return response_frame(_FETCH, version, correlation_id, response)

@@ -1,0 +1,163 @@
+"""PRODUCE: check each batch, give it its offset, append it, acknowledge as asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streambus_broker.network.connection import response_frame
+from streambus_protocol import (
+    ACKS_ALL,
+    ACKS_LEADER,
+    ACKS_NONE,
+    ApiKey,
+    ErrorCode,
+    ProduceRequest,
+    ProduceResponse,
+    ProtocolError,
+    check_produced_batch,
+    decode_message,
+    encode_message,
+)
+from streambus_storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streambus_broker.network.connection import Connection
+    from streambus_broker.node import Node
+
+_PRODUCE = int(ApiKey.PRODUCE)
+_Result = tuple[int, str | None, int, int, int]
+
+
+class ProduceApi:
+    """The handler and its counters.
+
+    Attributes:
+        batches: Batches appended.
+        records: Records appended.
+        record_bytes: Bytes of batches appended.
+        rejected: Batches refused, by error code.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.batches = self.records = self.record_bytes = 0
+        self.rejected: dict[int, int] = {}
+        self._node = node
+
+    def handle(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes | None:
+        """Serve one request.
+
+        Raises:
+            ProtocolError: The request as a whole cannot be read or contradicts itself.
+        """
+        request = decode_message(ProduceRequest, body, version)
+        acks = request.acks
+        if acks not in (ACKS_LEADER, ACKS_ALL, ACKS_NONE):
+            raise _InvalidAcksError(acks)
+        results: list[_Result] = []
+        sequence = -1
+        for topic, partition, batch in request.partitions:
+            try:
+                result, written = self._append(topic, partition, batch)
+                sequence = written
+            except (ProtocolError, StorageError, _RefusedError) as error:
+                result = self._refused(error)
+            results.append(result)
+        if acks == ACKS_NONE:
+            return None
+        if acks == ACKS_ALL and sequence >= 0:
+            connection.pending += 1
+            self._node.durability.when_durable(
+                sequence, self._answer_when_durable(connection, version, correlation_id, results)
+            )
+            return None
+        return _encode(version, correlation_id, results)
+
+    def _append(self, topic: str, partition: int, batch: bytes) -> tuple[_Result, int]:
+        node = self._node
+        log = node.logs.get((topic, partition))
+        if log is None or not log.leads or node.closing:
+            raise _RefusedError(*self._why_not(topic, partition))
+        header = check_produced_batch(batch, log.settings.max_message_bytes)
+        append_time_ms = -1
+        if log.rewrite is not None:
+            now_ms = node.clock_ms()
+            batch = log.rewrite(batch, header, now_ms)
+            header = check_produced_batch(batch, len(batch))
+            if log.settings.message_timestamp_type == "append_time":
+                append_time_ms = now_ms
+        base_offset, sequence = node.store.append(log, header, batch)
+        if node.storage_error is not None:
+            node.storage_works()
+        self.batches += 1
+        self.records += header.record_count
+        self.record_bytes += header.length
+        if log.advance_high_watermark(log.next_offset) and node.waits.count:
+            node.server.due += node.waits.grown(log.partition_id, header.length)
+        return (0, None, base_offset, append_time_ms, log.log_start_offset), sequence
+
+    def _why_not(self, topic: str, partition: int) -> tuple[ErrorCode, str]:
+        node = self._node
+        if node.closing:
+            return ErrorCode.BROKER_SHUTTING_DOWN, "the broker is shutting down"
+        return partition_problem(node, topic, partition)
+
+    def _refused(self, error: Exception) -> _Result:
+        if isinstance(error, StorageError):
+            code, detail = self._node.storage_failed("append", error)
+        elif isinstance(error, ProtocolError | _RefusedError):
+            code, detail = error.code, str(error)
+        self.rejected[code] = self.rejected.get(code, 0) + 1
+        return (code, detail, -1, -1, -1)
+
+    def _answer_when_durable(
+        self, connection: Connection, version: int, correlation_id: int, results: list[_Result]
+    ) -> Callable[[Exception | None], None]:
+        def answer(error: Exception | None) -> None:
+            if error is not None:
+                assert isinstance(error, StorageError)
+                code, detail = self._node.storage_failed("sync", error)
+                results[:] = [
+                    result if result[0] else (code, detail, -1, -1, -1) for result in results
+                ]
+            connection.answer_later(_encode(version, correlation_id, results))
+
+        return answer
+
+
+class _RefusedError(Exception):
+    """A batch that this broker will not take; the request's other batches are not concerned."""
+
+    def __init__(self, code: ErrorCode, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class _InvalidAcksError(ProtocolError):
+    code = ErrorCode.INVALID_REQUEST
+
+    def __init__(self, acks: int) -> None:
+        super().__init__(f"acks {acks} is none of 0, 1 and -1 (all)")
+
+
+def partition_problem(node: Node, topic: str, partition: int) -> tuple[ErrorCode, str]:
+    """Say why a partition is not served here."""
+    known = node.registry.topics.get(topic)
+    if known is None:
+        return ErrorCode.UNKNOWN_TOPIC, f"topic {topic[:300]!r} does not exist; create it first"
+    if not 0 <= partition < len(known.partitions):
+        count = len(known.partitions)
+        return (
+            ErrorCode.UNKNOWN_PARTITION,
+            f"topic {topic!r} has no partition {partition}; it has 0 to {count - 1}",
+        )
+    leader = known.partitions[partition].leader
+    return ErrorCode.NOT_LEADER, f"broker {leader} leads {topic}/{partition}; refresh the metadata"
+
+
+def _encode(version: int, correlation_id: int, results: list[_Result]) -> bytes:
+    response = encode_message(ProduceResponse(0, results), version)  # type: ignore[arg-type]  # rows
+    return response_frame(_PRODUCE, version, correlation_id, response)

@@ -1,0 +1,280 @@
+"""CREATE, ALTER, DELETE and DESCRIBE topics.
+
+Changes are carried out one after the other by one worker, in the order in which they came, and
+answered when they are durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from streambus_broker.config.table import setting_text, settings_of
+from streambus_broker.config.topics import TopicSettings as EffectiveSettings
+from streambus_broker.config.topics import parse_topic_settings
+from streambus_broker.metadata.registry import AlterTopic, CommandError, CreateTopic, DeleteTopic
+from streambus_broker.network.connection import error_frame, response_frame
+from streambus_protocol import (
+    AlterTopicsRequest,
+    AlterTopicsResponse,
+    ApiKey,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+    DeleteTopicsRequest,
+    DeleteTopicsResponse,
+    DescribeTopicsRequest,
+    DescribeTopicsResponse,
+    ErrorCode,
+    TopicResult,
+    TopicSetting,
+    TopicSettings,
+    decode_message,
+    encode_message,
+)
+from streambus_storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from streambus_broker.network.connection import Connection
+    from streambus_broker.node import Node
+    from streambus_protocol import NewTopic, TopicAlteration
+
+_JOBS_MAX = 1_000
+
+
+class TopicsApi:
+    """The handlers, and the worker behind those that change something."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
+        self._wake = asyncio.Event()
+
+    async def work(self) -> None:
+        """Carry out changes in their order, for ever."""
+        while True:
+            while self._jobs:
+                await self._jobs.popleft()()
+            self._wake.clear()
+            await self._wake.wait()
+
+    def create(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes | None:
+        """Create topics.
+
+        Raises:
+            ProtocolError: The request cannot be read.
+        """
+        request = decode_message(CreateTopicsRequest, body, version)
+
+        async def job() -> bytes:
+            results = [
+                await self._outcome(self._create(topic, validate_only=request.validate_only))
+                for topic in request.topics
+            ]
+            return encode_message(CreateTopicsResponse(tuple(results)), version)
+
+        return self._later(ApiKey.CREATE_TOPICS, connection, version, correlation_id, job)
+
+    def alter(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes | None:
+        """Alter topics.
+
+        Raises:
+            ProtocolError: The request cannot be read.
+        """
+        request = decode_message(AlterTopicsRequest, body, version)
+
+        async def job() -> bytes:
+            results = [
+                await self._outcome(self._alter(topic, validate_only=request.validate_only))
+                for topic in request.topics
+            ]
+            return encode_message(AlterTopicsResponse(tuple(results)), version)
+
+        return self._later(ApiKey.ALTER_TOPICS, connection, version, correlation_id, job)
+
+    def delete(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes | None:
+        """Delete topics.
+
+        Raises:
+            ProtocolError: The request cannot be read.
+        """
+        request = decode_message(DeleteTopicsRequest, body, version)
+
+        async def job() -> bytes:
+            results = [
+                await self._outcome(self._delete(name, validate_only=request.validate_only))
+                for name in request.topics
+            ]
+            return encode_message(DeleteTopicsResponse(tuple(results)), version)
+
+        return self._later(ApiKey.DELETE_TOPICS, connection, version, correlation_id, job)
+
+    def describe(
+        self,
+        connection: Connection,
+        version: int,
+        correlation_id: int,
+        body: bytes,
+    ) -> bytes:
+        """Answer which settings are in force for topics.
+
+        Raises:
+            ProtocolError: The request cannot be read.
+        """
+        request = decode_message(DescribeTopicsRequest, body, version)
+        described = tuple(self._describe(name) for name in request.topics)
+        encoded = encode_message(DescribeTopicsResponse(described), version)
+        return response_frame(ApiKey.DESCRIBE_TOPICS, version, correlation_id, encoded)
+
+    def create_missing(self, names: list[str], then: Callable[[], None]) -> None:
+        """Create topics with the defaults where they can be, then call ``then``."""
+
+        async def job() -> None:
+            for name in names:
+                if name not in self._node.registry.topics:
+                    await self._outcome(self._create_default(name))
+            then()
+            self._node.server.flush_dirty()
+
+        self._enqueue(job)
+
+    # --- one change ----------------------------------------------------------------------------
+
+    async def _create(self, topic: NewTopic, *, validate_only: bool) -> None:
+        overrides = _parsed(topic.config)
+        node = self._node
+        command = CreateTopic(
+            topic.name,
+            node.random.randbytes(16),
+            node.config.default_partitions if topic.partitions == -1 else topic.partitions,
+            topic.replication_factor,
+            overrides,
+            (node.config.node_id,),
+            node.config.partitions_max,
+        )
+        node.registry.plan(command)
+        if not validate_only:
+            await node.commit(command)
+            node.logger.info(
+                "create_topic", "topic created", topic=topic.name, partitions=command.partitions
+            )
+
+    async def _create_default(self, name: str) -> None:
+        node = self._node
+        partitions = node.config.default_partitions
+        brokers = (node.config.node_id,)
+        topic_id = node.random.randbytes(16)
+        await node.commit(
+            CreateTopic(name, topic_id, partitions, -1, {}, brokers, node.config.partitions_max)
+        )
+        node.logger.info("create_topic", "topic created on demand", topic=name)
+
+    async def _alter(self, alteration: TopicAlteration, *, validate_only: bool) -> None:
+        node = self._node
+        changed = {key: value for key, value in alteration.config.items() if value is not None}
+        reset = tuple(key for key, value in alteration.config.items() if value is None)
+        overrides = _parsed(changed)
+        _parsed_keys(reset)
+        command = AlterTopic(
+            alteration.name,
+            alteration.partitions,
+            overrides,
+            reset,
+            (node.config.node_id,),
+            node.config.partitions_max,
+        )
+        node.registry.plan(command)
+        if not validate_only:
+            await node.commit(command)
+            node.logger.info("alter_topic", "topic altered", topic=alteration.name)
+
+    async def _delete(self, name: str, *, validate_only: bool) -> None:
+        node = self._node
+        node.registry.plan(DeleteTopic(name))
+        if not validate_only:
+            await node.delete_topic(name)
+            node.logger.info("delete_topic", "topic deleted", topic=name)
+
+    def _describe(self, name: str) -> TopicSettings:
+        node = self._node
+        topic = node.registry.topics.get(name)
+        if topic is None:
+            detail = f"topic {name[:300]!r} does not exist"
+            return TopicSettings(ErrorCode.UNKNOWN_TOPIC, detail, ())
+        defaults = node.config.topic_defaults()
+        builtin = EffectiveSettings()
+        effective = defaults.overridden(topic.overrides)
+        settings = []
+        for key in settings_of(EffectiveSettings):
+            source = "topic" if key in topic.overrides else "broker"
+            if source == "broker" and getattr(defaults, key) == getattr(builtin, key):
+                source = "default"
+            settings.append(TopicSetting(key, setting_text(getattr(effective, key)), source))
+        return TopicSettings(0, None, tuple(settings))
+
+    # --- the worker ----------------------------------------------------------------------------
+
+    async def _outcome(self, change: Awaitable[None]) -> TopicResult:
+        try:
+            await change
+        except CommandError as error:
+            return TopicResult(error.code, error.detail)
+        except StorageError as error:
+            code, detail = self._node.storage_failed("change_topics", error)
+            return TopicResult(code, detail)
+        return TopicResult(0, None)
+
+    def _later(
+        self,
+        api: ApiKey,
+        connection: Connection,
+        version: int,
+        correlation_id: int,
+        change: Callable[[], Awaitable[bytes]],
+    ) -> bytes | None:
+        node = self._node
+        if node.closing or len(self._jobs) >= _JOBS_MAX:
+            code = ErrorCode.BROKER_SHUTTING_DOWN if node.closing else ErrorCode.TOO_BUSY
+            return error_frame(api, version, correlation_id, code, code.advice)
+        connection.pending += 1
+
+        async def job() -> None:
+            try:
+                frame = response_frame(api, version, correlation_id, await change())
+            except Exception as error:  # noqa: BLE001 - the worker outlives a bad job
+                node.server.unexpected(api, error)
+                code = ErrorCode.INTERNAL
+                frame = error_frame(api, version, correlation_id, code, code.advice)
+            connection.answer_later(frame)
+            node.server.flush_dirty()
+
+        self._enqueue(job)
+        return None
+
+    def _enqueue(self, job: Callable[[], Awaitable[None]]) -> None:
+        self._jobs.append(job)
+        self._wake.set()
+
+
+def _parsed(config: Mapping[str, str]) -> dict[str, int | bool | str]:
+    good, bad = parse_topic_settings(config)
+    if bad:
+        detail = "; ".join(str(problem) for problem in bad)
+        raise CommandError(ErrorCode.INVALID_CONFIG, detail)
+    return good
+
+
+def _parsed_keys(keys: tuple[str, ...]) -> None:
+    unknown = [key for key in keys if key not in settings_of(EffectiveSettings)]
+    if unknown:
+        known = ", ".join(settings_of(EffectiveSettings))
+        detail = f"unknown settings {', '.join(map(repr, unknown))}; known settings: {known}"
+        raise CommandError(ErrorCode.INVALID_CONFIG, detail)

@@ -1,0 +1,338 @@
+"""The broker's life: open, recover, serve, watch, shut down.
+
+`Broker` is an async context manager; inside it the broker serves on its data port. It can run on
+any asyncio event loop, real or simulated: files, scheduler, clock and randomness come in through
+`Doors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+import anyio
+from streambus_storage import (
+    CorruptionError,
+    FormatVersionError,
+    LockedError,
+    LSMTree,
+    Options,
+    StorageError,
+    TreeFailedError,
+)
+
+from streambus_broker.api.table import Apis, serve_apis
+from streambus_broker.config.addresses import OFF, split_address
+from streambus_broker.errors import DataDirectoryError
+from streambus_broker.log.keys import partition_of
+from streambus_broker.log.retention import expired, plausible_now
+from streambus_broker.log.store import LogStore
+from streambus_broker.metadata.registry import NodeStarted
+from streambus_broker.metadata.store import load_registry
+from streambus_broker.network.listener import bind
+from streambus_broker.network.server import DataServer
+from streambus_broker.node import Node
+from streambus_broker.observe.health import Facts, Health, judge
+from streambus_broker.observe.logs import Logger, LogSink
+from streambus_broker.observe.lag import LoopLag
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from streambus_storage import FileSystem, Scheduler
+
+    from streambus_broker.config.broker import BrokerConfig
+
+_META_MEMTABLE_BYTES = 1024 * 1024
+_META_CACHE_BYTES = 1024 * 1024
+_DRAIN_POLL_S = 0.005
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The ways in which the outside world reaches a broker, beside the event loop's network.
+
+    Attributes:
+        clock_ms: The wall clock, milliseconds since 1970.
+        random: The source of ids.
+        file_system: Where the trees live; None for the real one.
+        scheduler: Makes the scheduler of one tree; None for threads.
+    """
+
+    clock_ms: Callable[[], int] = _wall_clock_ms
+    random: random.Random = field(default_factory=random.SystemRandom)
+    file_system: FileSystem | None = None
+    scheduler: Callable[[], Scheduler] | None = None
+
+
+def _load_http() -> None:
+    importlib.import_module("structlog")
+    importlib.import_module("streambus_broker.observe.http")
+
+
+class Broker:
+    """One broker: ``async with Broker(config) as broker: ... broker.address ...``.
+
+    Args:
+        config: Its configuration.
+        doors: The outside world; the real one by default.
+        log_stream: Where JSON log lines go; None for nowhere.
+
+    Raises:
+        DataDirectoryError: The data directory is in use, damaged, of an unknown format or not
+            writable (on entering).
+        AddressInUseError: A port cannot be bound (on entering).
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        doors: Doors | None = None,
+        log_stream: TextIO | None = None,
+    ) -> None:
+        self.config = config
+        self.address = ""
+        self.http_address: str | None = None
+        self.lag = LoopLag()
+        self.node: Node
+        self.apis: Apis
+        self.data_tree: LSMTree
+        self.meta_tree: LSMTree
+        self._doors = doors or Doors()
+        self._sink = LogSink(log_stream, self._doors.clock_ms)
+        self._logger = self.logger("broker")
+        self._started_s = 0.0
+        self._serving = False
+        self._stack: contextlib.AsyncExitStack
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await self._open(stack)
+            except BaseException:
+                self._sink.start()  # the reasons must be seen
+                raise
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        with anyio.CancelScope(shield=True):
+            await self._drain()
+        return await self._stack.__aexit__(kind, error, trace)
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        began_s = time.perf_counter()
+        self.meta_tree = stack.enter_context(self._open_tree("meta", self._meta_options()))
+        registry = load_registry(
+            self.meta_tree, config.data_dir, f"{self._doors.random.getrandbits(88):022x}"
+        )
+        self.data_tree = stack.enter_context(self._open_tree("data", self._data_options()))
+        server = DataServer(config, self.logger("network"))
+        store = LogStore(self.data_tree, config.data_dir, config.tail_cache_bytes)
+        self.node = node = Node(
+            config,
+            registry,
+            self.meta_tree,
+            store,
+            server,
+            self._doors.clock_ms,
+            self._doors.random,
+            self.logger("topics"),
+        )
+        await node.commit(NodeStarted())
+        with self._directory_errors():
+            node.open_logs()
+        self.apis = serve_apis(node, self.health)
+        server.routes = self.apis.routes
+        self.address = await server.listen()
+        stack.callback(server.stop_listening)
+        listener = None
+        if config.http not in ("", OFF):
+            listener, self.http_address = bind(config.http, "http")
+            stack.callback(listener.close)
+        node.advertised = split_address(config.advertise or self.address)
+        self._started_s = time.monotonic()
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        tasks.start_soon(server.watch)
+        tasks.start_soon(self.apis.topics.work)
+        tasks.start_soon(self._retain)
+        tasks.start_soon(self.lag.watch, self._sink.tick)
+        tasks.start_soon(node.reclaim)
+        self._serving = True
+        self._logger.info(
+            "start",
+            "broker started",
+            address=self.address,
+            cluster_id=registry.cluster.cluster_id,
+            node_id=config.node_id,
+            topics=len(registry.topics),
+            partitions=len(node.logs),
+            took_ms=round((time.perf_counter() - began_s) * 1000, 1),
+        )
+        tasks.start_soon(self._observe, listener)
+
+    async def _drain(self) -> None:
+        """Finish what was accepted, within the time that the configuration gives."""
+        node = self.node
+        server = node.server
+        node.closing = True
+        self._serving = False
+        server.stop_listening()
+        node.server.due.extend(node.waits.everything())
+        server.answer_due()
+        with anyio.move_on_after(self.config.shutdown_timeout_ms / 1000):
+            while server.pending:
+                await asyncio.sleep(_DRAIN_POLL_S)
+            server.close_connections()
+            while server.connections:
+                await asyncio.sleep(_DRAIN_POLL_S)
+        for connection in list(server.connections):
+            connection.transport.abort()
+        with contextlib.suppress(StorageError):
+            self.data_tree.sync()
+        self._logger.info("stop", "broker stopped")
+        self._sink.start()
+
+    async def _observe(self, listener: socket.socket | None) -> None:
+        """Start what starting must not wait for: logs, health and metrics over HTTP."""
+        if listener is None:
+            self._sink.start()
+            return
+        await anyio.to_thread.run_sync(_load_http)  # the imports take longer than the start
+        self._sink.start()
+        from streambus_broker.observe.http import serve_http  # noqa: PLC0415 - see above
+
+        await serve_http(self, listener)
+
+    # --- trees ---------------------------------------------------------------------------------
+
+    def _open_tree(self, name: str, options: Options) -> LSMTree:
+        with self._directory_errors():
+            return LSMTree.open(f"{self.config.data_dir}/{name}", options)
+
+    @contextlib.contextmanager
+    def _directory_errors(self) -> Any:
+        path = self.config.data_dir
+        try:
+            yield
+        except LockedError as exc:
+            remedy = "stop the other broker, or choose another directory with --data-dir"
+            raise DataDirectoryError(path, "is in use by another process", remedy) from exc
+        except FormatVersionError as exc:
+            remedy = "start the broker version that wrote it, or choose another directory"
+            raise DataDirectoryError(path, f"has an unknown format: {exc}", remedy) from exc
+        except CorruptionError as exc:
+            remedy = "restore it from a checkpoint, or examine it with streambus_storage verify"
+            raise DataDirectoryError(path, f"is damaged: {exc}", remedy) from exc
+        except (StorageError, OSError) as exc:
+            remedy = "check permissions and free space, or choose another directory"
+            raise DataDirectoryError(path, f"cannot be opened: {exc}", remedy) from exc
+
+    def _meta_options(self) -> Options:
+        return Options(
+            memtable_bytes=_META_MEMTABLE_BYTES, cache_bytes=_META_CACHE_BYTES, **self._doors_kept()
+        )
+
+    def _data_options(self) -> Options:
+        return Options(
+            memtable_bytes=self.config.memtable_bytes,
+            cache_bytes=self.config.block_cache_bytes,
+            key_partitioner=partition_of,
+            stall_seconds_max=0.0,  # a stalled write is refused; the loop never waits
+            filter_bits_per_key=0,  # reads are by order, a filter would only cost memory
+            **self._doors_kept(),
+        )
+
+    def _doors_kept(self) -> dict[str, Any]:
+        doors: dict[str, Any] = {}
+        if self._doors.file_system is not None:
+            doors["file_system"] = self._doors.file_system
+        if self._doors.scheduler is not None:
+            doors["scheduler"] = self._doors.scheduler()
+        return doors
+
+    # --- background ----------------------------------------------------------------------------
+
+    async def _retain(self) -> None:
+        """Delete what has outlived its retention, round after round."""
+        loop = asyncio.get_running_loop()
+        logger = self.logger("retention")
+        node = self.node
+        last_wall_ms, last_ms = self._doors.clock_ms(), int(loop.time() * 1000)
+        while True:
+            await asyncio.sleep(self.config.retention_check_ms / 1000)
+            ms = int(loop.time() * 1000)
+            now_ms = plausible_now(self._doors.clock_ms(), ms, last_wall_ms, last_ms)
+            last_wall_ms, last_ms = now_ms, ms
+            for log in list(node.logs.values()):
+                expiry = expired(log, now_ms)
+                if expiry is None:
+                    continue
+                try:
+                    deleted_bytes = node.store.expire(log, expiry)
+                except StorageError as error:
+                    node.storage_failed("retain", error)
+                    break
+                if deleted_bytes:
+                    node.retention_deleted_bytes += deleted_bytes
+                    logger.info(
+                        "retain",
+                        "old records deleted",
+                        topic=log.topic,
+                        partition=log.partition,
+                        deleted_bytes=deleted_bytes,
+                        log_start_offset=log.log_start_offset,
+                    )
+                await asyncio.sleep(0)
+            node.retention_rounds += 1
+
+    # --- what others ask -----------------------------------------------------------------------
+
+    def logger(self, component: str) -> Logger:
+        """Make the logger of a component."""
+        return self._sink.logger(component, self.config.levels())
+
+    def health(self) -> Health:
+        """Judge how this broker does."""
+        node = self.node
+        offline = sum(
+            partition.leader < 0
+            for topic in node.registry.topics.values()
+            for partition in topic.partitions
+        )
+        error = node.storage_error
+        return judge(
+            Facts(
+                uptime_ms=int((time.monotonic() - self._started_s) * 1000),
+                serving=self._serving,
+                closing=node.closing,
+                storage_error=None if error is None else str(error),
+                storage_is_final=isinstance(error, TreeFailedError),
+                loop_lag_s=self.lag.recent_max_s,
+                loop_turned_s_ago=self.lag.since_turn_s(),
+                connections=len(node.server.connections),
+                connections_max=self.config.connections_max,
+                offline_partitions=offline,
+            )
+        )

@@ -1,0 +1,281 @@
+"""One client connection: bytes in, requests dispatched, answers out. The hot path.
+
+Rules:
+
+- Everything decoded from one read is answered with one write.
+- A handler is a plain function. It returns the answer's frame, or None where there is none or
+  where it comes later through `Connection.answer`. Answers may overtake each other; the
+  correlation id tells them apart.
+- The first request is the handshake; before it, frames are limited to 64 KiB and nothing else is
+  served.
+- A client that does not read its answers is not read from either: requests wait in the backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, cast
+
+from streambus_protocol import (
+    ApiKey,
+    ErrorCode,
+    ErrorResponse,
+    Frame,
+    FrameDecoder,
+    FrameFlags,
+    ProtocolError,
+    encode_frame,
+    encode_message,
+    find_api,
+    split_trace,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streambus_broker.network.server import DataServer
+
+_RESPONSE = int(FrameFlags.RESPONSE)
+_ERROR = int(FrameFlags.RESPONSE | FrameFlags.ERROR)
+_TRACED = int(FrameFlags.TRACED)
+_HANDSHAKE = int(ApiKey.HANDSHAKE)
+
+
+class ApiStats:
+    """Plain counters of one API, added to on the hot path and read when metrics are scraped.
+
+    Attributes:
+        requests: Requests served.
+        errors: Requests answered with an error as a whole.
+        ns_total: Time spent in the handler, in nanoseconds.
+        buckets: Requests by the bit length of their nanoseconds: bucket n holds those below 2**n.
+    """
+
+    __slots__ = ("buckets", "errors", "ns_total", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.ns_total = 0
+        self.buckets = [0] * 64
+
+
+class Route:
+    """Where requests of one API and version go."""
+
+    __slots__ = ("api", "handler", "stats", "version")
+
+    def __init__(
+        self,
+        api: int,
+        version: int,
+        handler: Callable[[Connection, int, int, bytes], bytes | None],
+        stats: ApiStats,
+    ) -> None:
+        self.api = api
+        self.version = version
+        self.handler = handler
+        self.stats = stats
+
+
+class Connection(asyncio.Protocol):
+    """See the module. Made by the server's listener, one for each client."""
+
+    __slots__ = (
+        "_backlog",
+        "_decoder",
+        "_out",
+        "_serving",
+        "_write_paused",
+        "address",
+        "frame_began_tick",
+        "heard_tick",
+        "opened_tick",
+        "pending",
+        "ready",
+        "server",
+        "transport",
+    )
+
+    def __init__(self, server: DataServer) -> None:
+        self.server = server
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.address = ""  # empty until admitted
+        self.ready = False  # the handshake was done
+        self.pending = 0  # requests whose answers come later
+        self.opened_tick = self.heard_tick = server.tick
+        self.frame_began_tick = -1
+        self._decoder = FrameDecoder(server.handshake_bytes_max)
+        self._out: list[bytes] = []
+        self._serving = False
+        self._write_paused = False
+        self._backlog: deque[Frame] = deque()
+
+    # --- asyncio.Protocol ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the client or turn it away."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the interface's
+        """Forget everything that was still to be answered here."""
+        self._backlog.clear()
+        self._out.clear()
+        self.server.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Decode what came, serve every whole request, answer with one write."""
+        server = self.server
+        self.heard_tick = server.tick
+        server.bytes_in += len(data)
+        try:
+            frames = self._decoder.receive(data)
+        except ProtocolError as error:
+            server.garbage(self, error)
+            return
+        if self._decoder.pending_bytes:
+            if self.frame_began_tick < 0 or frames:
+                self.frame_began_tick = server.tick
+            server.hold(self, self._decoder.pending_bytes)
+        elif self.frame_began_tick >= 0:
+            self.frame_began_tick = -1
+            server.hold(self, 0)
+        if self._backlog:
+            self._backlog.extend(frames)
+            return
+        self._serve_all(frames)
+
+    def eof_received(self) -> bool:
+        """Close when the client has closed its side."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop reading: the client does not take its answers."""
+        self._write_paused = True
+        self.server.reading_paused += 1
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Serve what has waited, then read on."""
+        self._write_paused = False
+        frames, self._backlog = list(self._backlog), deque()
+        self._serve_all(frames)
+        if not self._write_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    # --- answers -------------------------------------------------------------------------------
+
+    def answer(self, frame: bytes) -> None:
+        """Send an answer; together with others where requests are being served right now."""
+        if self._serving:
+            self._out.append(frame)
+        elif not self.transport.is_closing():
+            self.server.bytes_out += len(frame)
+            self.transport.write(frame)
+
+    def answer_later(self, frame: bytes) -> None:
+        """Send the answer to a request that was counted as pending; flushed by the server."""
+        self.pending -= 1
+        if not self._out and not self._serving:
+            self.server.dirty.append(self)
+        self._out.append(frame)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        out = self._out
+        if out and not self._serving:
+            frame = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            if not self.transport.is_closing():
+                self.server.bytes_out += len(frame)
+                self.transport.write(frame)
+
+    def accept_large_frames(self) -> None:
+        """Take frames of full size: the handshake is done."""
+        self.ready = True
+        self._decoder.frame_bytes_max = self.server.frame_bytes_max
+
+    # --- serving -------------------------------------------------------------------------------
+
+    def _serve_all(self, frames: list[Frame]) -> None:
+        out = self._out
+        self._serving = True
+        try:
+            for index, frame in enumerate(frames):
+                if self._write_paused or (not self.ready and self.transport.is_closing()):
+                    self._backlog.extend(frames[index:])
+                    break
+                answer = self._serve(frame)
+                if answer is not None:
+                    out.append(answer)
+                    if len(answer) > self.server.flush_bytes:
+                        self._serving = False
+                        self.flush()
+                        self._serving = True
+        finally:
+            self._serving = False
+        self.flush()
+        if self.server.due:
+            self.server.answer_due()
+
+    def _serve(self, frame: Frame) -> bytes | None:
+        api, version, flags, correlation_id, body = frame
+        server = self.server
+        route = server.routes.get(api << 8 | version)
+        started_ns = perf_counter_ns()
+        try:
+            if flags:
+                if flags & _RESPONSE:
+                    raise ProtocolError("a client sent a response")
+                if flags & _TRACED:
+                    context, body = split_trace(body)
+                    if server.tracer is not None:
+                        with server.tracer.request(context, api):
+                            return self._handle(route, frame, body)
+            if route is None or not self.ready:
+                return self._handle(route, frame, body)
+            answer = route.handler(self, version, correlation_id, body)
+        except Exception as error:  # noqa: BLE001 - one bad request costs nobody else anything
+            answer = self._failed(frame, route, error)
+        if route is not None:
+            stats = route.stats
+            took_ns = perf_counter_ns() - started_ns
+            stats.requests += 1
+            stats.ns_total += took_ns
+            stats.buckets[took_ns.bit_length()] += 1
+        return answer
+
+    def _handle(self, route: Route | None, frame: Frame, body: bytes) -> bytes | None:
+        """Serve what is not the usual case: before the handshake, unknown, or traced."""
+        if not self.ready and frame.api != _HANDSHAKE:
+            self.server.garbage(self, ProtocolError("a request came before the handshake"))
+            return None
+        if route is None:
+            find_api(frame.api, frame.version)  # raises what is wrong with it
+            raise ProtocolError(f"API {frame.api} is not served here")
+        return route.handler(self, frame.version, frame.correlation_id, body)
+
+    def _failed(self, frame: Frame, route: Route | None, error: Exception) -> bytes:
+        if isinstance(error, ProtocolError):
+            code, detail = error.code, str(error)
+            self.server.bad_requests += 1
+        else:
+            code, detail = ErrorCode.INTERNAL, "the broker met an error of its own; see its log"
+            self.server.unexpected(frame.api, error)
+        if route is not None:
+            route.stats.errors += 1
+        return error_frame(frame.api, frame.version, frame.correlation_id, code, detail)
+
+
+def error_frame(api: int, version: int, correlation_id: int, code: int, detail: str) -> bytes:
+    """Build the frame that says why a request as a whole was not served."""
+    body = encode_message(ErrorResponse(code, detail), 0)
+    return encode_frame(api, version, _ERROR, correlation_id, body)
+
+
+def response_frame(api: int, version: int, correlation_id: int, body: bytes) -> bytes:
+    """Build an answer's frame."""
+    return encode_frame(api, version, _RESPONSE, correlation_id, body)

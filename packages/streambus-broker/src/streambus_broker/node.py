@@ -1,0 +1,199 @@
+"""What one broker knows and holds: metadata, the logs that it serves, and how both change.
+
+`Node` joins the pure cores with the two trees. The APIs (`streambus_broker.api`) are functions
+over it; the network and the life cycle are elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from streambus_broker.log.durability import DurabilityQueue
+from streambus_broker.log.partition import PartitionLog
+from streambus_broker.log.waits import WaitSet
+from streambus_broker.metadata.registry import Changes, Command, DeleteTopic, Reclaimed
+from streambus_broker.metadata.store import encode_changes
+from streambus_protocol import ErrorCode
+from streambus_storage import DiskFullError, StorageError, WriteStallError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from streambus_broker.config.broker import BrokerConfig
+    from streambus_broker.log.store import LogStore
+    from streambus_broker.metadata.records import PartitionRecord, TopicRecord
+    from streambus_broker.metadata.registry import Registry
+    from streambus_broker.network.server import DataServer
+    from streambus_broker.observe.logs import Logger
+    from streambus_storage import LSMTree
+
+
+class Node:
+    """See the module.
+
+    Attributes:
+        logs: The partitions served here, by topic and number.
+        waits: Fetches that wait for records.
+        durability: Tells acknowledgements by all when the data tree is synced.
+        advertised: ``(host, port)`` that clients are told.
+        storage_error: The last error of a write, None once writes work again.
+        closing: True from the beginning of the shutdown.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        registry: Registry,
+        meta: LSMTree,
+        store: LogStore,
+        server: DataServer,
+        clock_ms: Callable[[], int],
+        random: Random,
+        logger: Logger,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self.registry = registry
+        self.meta = meta
+        self.store = store
+        self.server = server
+        self.clock_ms = clock_ms
+        self.random = random
+        self.logger = logger
+        self.logs: dict[tuple[str, int], PartitionLog] = {}
+        self.waits = WaitSet()
+        self.durability = DurabilityQueue(store.tree, loop, server.flush_dirty)
+        self.meta_durability = DurabilityQueue(meta, loop, server.flush_dirty)
+        self.advertised = ("127.0.0.1", 0)
+        self.storage_error: StorageError | None = None
+        self.storage_errors = 0
+        self.closing = False
+        self.retention_deleted_bytes = 0
+        self.retention_rounds = 0
+        self._loop = loop
+        self._defaults = config.topic_defaults()
+        self._changing = asyncio.Lock()
+
+    # --- logs ----------------------------------------------------------------------------------
+
+    def open_logs(self) -> None:
+        """Recover every partition that the metadata names.
+
+        Raises:
+            StoredStateError: A log makes no sense.
+            StorageError: The data tree cannot be read.
+        """
+        for topic in self.registry.topics.values():
+            self._open_topic(topic)
+
+    def leader_epoch(self, partition: PartitionRecord) -> int:
+        """The epoch in force: on a single node it rises with every start."""
+        return max(partition.leader_epoch, self.registry.cluster.generation)
+
+    def _open_topic(self, topic: TopicRecord) -> None:
+        settings = self._defaults.overridden(topic.overrides)
+        for number, record in enumerate(topic.partitions):
+            known = self.logs.get((topic.name, number))
+            if known is not None and known.partition_id == record.partition_id:
+                known.use_settings(settings)
+                continue
+            if self.config.node_id not in record.replicas:
+                continue
+            log = PartitionLog(topic.name, number, record.partition_id, settings)
+            log.leader_epoch = self.leader_epoch(record)
+            log.leads = record.leader == self.config.node_id
+            self.store.recover(log)
+            self.logs[topic.name, number] = log
+
+    def _close_topic(self, topic: TopicRecord) -> None:
+        for number, record in enumerate(topic.partitions):
+            self.logs.pop((topic.name, number), None)
+            self.store.tail.forget(record.partition_id)
+            self.server.due.extend(self.waits.all_of(record.partition_id))
+
+    # --- metadata ------------------------------------------------------------------------------
+
+    async def commit(self, command: Command) -> None:
+        """Judge a command, store its changes durably, and make them the state.
+
+        Raises:
+            CommandError: It cannot be carried out; nothing changed.
+            StorageError: It could not be stored; the state is as before, until a restart at the
+                latest tells whether the change survived.
+        """
+        async with self._changing:
+            changes = self.registry.plan(command)
+            await self._store(changes)
+            deleted = [self.registry.topics[name] for name in changes.deleted]
+            self.registry.adopt(changes)
+            for topic in deleted:
+                self._close_topic(topic)
+            for topic in changes.topics:
+                self._open_topic(topic)
+        if self.server.due:
+            self.server.answer_due()
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic and give its space back.
+
+        Raises:
+            CommandError: There is no such topic.
+            StorageError: As for `commit`.
+        """
+        await self.commit(DeleteTopic(name))
+        await self.reclaim()
+
+    async def reclaim(self) -> None:
+        """Delete the records of deleted topics; what fails is tried again at the next start."""
+        ids = self.registry.cluster.reclaiming
+        if not ids:
+            return
+        try:
+            sequence = self.store.drop(ids)
+            await self._durable(self.durability, sequence)
+            await self.commit(Reclaimed(ids))
+        except StorageError as error:
+            self.storage_failed("reclaim", error)
+
+    async def _store(self, changes: Changes) -> None:
+        sequence = self.meta.write(encode_changes(changes))
+        await self._durable(self.meta_durability, sequence)
+
+    async def _durable(self, queue: DurabilityQueue, sequence: int) -> None:
+        future = self._loop.create_future()
+
+        def told(error: Exception | None) -> None:
+            if not future.done():
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+
+        queue.when_durable(sequence, told)
+        await future
+
+    # --- storage trouble -----------------------------------------------------------------------
+
+    def storage_failed(self, operation: str, error: StorageError) -> tuple[ErrorCode, str]:
+        """Take note of a failed write; give the error code and the sentence for the client."""
+        self.storage_errors += 1
+        if self.storage_error is None or type(self.storage_error) is not type(error):
+            self.logger.error(operation, "storage failed", category="storage", error=str(error))
+        self.storage_error = error
+        return storage_code(error), str(error)
+
+    def storage_works(self) -> None:
+        """Take note that a write succeeded after failures."""
+        self.logger.info("append", "storage works again", after=str(self.storage_error))
+        self.storage_error = None
+
+
+def storage_code(error: Exception) -> ErrorCode:
+    """Choose the wire's error code for a storage error."""
+    if isinstance(error, DiskFullError):
+        return ErrorCode.STORAGE_FULL
+    if isinstance(error, WriteStallError):
+        return ErrorCode.TOO_BUSY
+    return ErrorCode.STORAGE_FAILED

@@ -1,0 +1,1 @@
+"""Logs, metrics, health and traces. Imported lazily: starting must not wait for them."""

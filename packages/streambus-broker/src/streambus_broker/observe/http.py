@@ -1,0 +1,97 @@
+"""Health and metrics over HTTP: starlette on uvicorn, on the broker's own event loop.
+
+``/health/live`` and ``/health/ready`` answer 200 or 503; ``/health`` gives every component with
+its reason; ``/metrics``, ``/metrics/detail`` and ``/metrics/kafka`` are for Prometheus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+import anyio
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from streambus_broker.observe.metrics import Metrics
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Generator
+
+    from starlette.requests import Request
+
+    from streambus_broker.broker import Broker
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to the broker."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture nothing."""
+        yield
+
+
+def build_app(broker: Broker) -> Starlette:
+    """Build the application over a running broker."""
+    metrics = Metrics(broker)
+
+    async def live(_: Request) -> Response:
+        return _status(broker.health().live)
+
+    async def ready(_: Request) -> Response:
+        return _status(broker.health().ready)
+
+    async def health(_: Request) -> Response:
+        judged = broker.health()
+        status = 200 if judged.ready else 503
+        return JSONResponse(dataclasses.asdict(judged), status_code=status)
+
+    def page(name: str) -> Route:
+        async def serve(_: Request) -> Response:
+            return Response(metrics.page(name), media_type=CONTENT_TYPE_LATEST)
+
+        path = "/metrics" if name == "small" else f"/metrics/{name}"
+        return Route(path, serve)
+
+    return Starlette(
+        routes=[
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/health", health),
+            *map(page, ("small", "detail", "kafka")),
+        ]
+    )
+
+
+def _status(good: bool) -> Response:
+    return JSONResponse({"ok": good}, status_code=200 if good else 503)
+
+
+async def serve_http(broker: Broker, listener: socket.socket) -> None:
+    """Serve until cancelled."""
+    config = uvicorn.Config(
+        build_app(broker),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        limit_concurrency=100,
+        timeout_keep_alive=5,
+        server_header=False,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = server.force_exit = True
+        with anyio.CancelScope(shield=True):
+            await serving
