@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from streambus_protocol import Codec, check_produced_batch, decode_columns, encode_batch
-
 from streambus_broker.config.topics import TopicSettings
 from streambus_broker.log.keys import (
     TOTALS,
@@ -12,6 +10,7 @@ from streambus_broker.log.keys import (
 )
 from streambus_broker.log.partition import PartitionLog
 from streambus_broker.log.rewrite import rewrite_for
+from streambus_protocol import Codec, check_produced_batch, decode_columns, encode_batch
 
 
 def make_log(**settings: object) -> PartitionLog:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streambus_protocol import ErrorCode
 
 from streambus_broker.metadata.records import ClusterRecord, TopicRecord
 from streambus_broker.metadata.registry import (
@@ -16,6 +15,7 @@ from streambus_broker.metadata.registry import (
     Reclaimed,
     Registry,
 )
+from streambus_protocol import ErrorCode
 
 
 def create(name: str = "t", partitions: int = 2, factor: int = -1, limit: int = 100) -> CreateTopic:

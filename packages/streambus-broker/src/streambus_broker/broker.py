@@ -16,15 +16,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import anyio
-from streambus_storage import (
-    CorruptionError,
-    FormatVersionError,
-    LockedError,
-    LSMTree,
-    Options,
-    StorageError,
-    TreeFailedError,
-)
 
 from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.config.addresses import OFF, split_address
@@ -38,17 +29,25 @@ from streambus_broker.network.listener import bind
 from streambus_broker.network.server import DataServer
 from streambus_broker.node import Node
 from streambus_broker.observe.health import Facts, Health, judge
-from streambus_broker.observe.logs import Logger, LogSink
 from streambus_broker.observe.lag import LoopLag
+from streambus_broker.observe.logs import Logger, LogSink
+from streambus_storage import (
+    CorruptionError,
+    FormatVersionError,
+    LockedError,
+    LSMTree,
+    Options,
+    StorageError,
+    TreeFailedError,
+)
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
     from types import TracebackType
 
-    from streambus_storage import FileSystem, Scheduler
-
     from streambus_broker.config.broker import BrokerConfig
+    from streambus_storage import FileSystem, Scheduler
 
 _META_MEMTABLE_BYTES = 1024 * 1024
 _META_CACHE_BYTES = 1024 * 1024
@@ -221,7 +220,7 @@ class Broker:
             return
         await anyio.to_thread.run_sync(_load_http)  # the imports take longer than the start
         self._sink.start()
-        from streambus_broker.observe.http import serve_http  # noqa: PLC0415 - see above
+        from streambus_broker.observe.http import serve_http
 
         await serve_http(self, listener)
 

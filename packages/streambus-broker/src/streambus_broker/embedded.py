@@ -135,7 +135,7 @@ class EmbeddedBroker:
 def event_loop() -> asyncio.AbstractEventLoop:
     """Make the fastest event loop there is: uvloop where it exists."""
     try:
-        import uvloop  # noqa: PLC0415 - not on every platform
+        import uvloop
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def streambus_broker() -> Iterator[EmbeddedBroker]:
     """A running broker with empty data; ``streambus_broker.address`` is what clients need."""
-    from streambus_broker.embedded import EmbeddedBroker  # noqa: PLC0415 - free when unused
+    from streambus_broker.embedded import EmbeddedBroker
 
     with EmbeddedBroker() as broker:
         yield broker

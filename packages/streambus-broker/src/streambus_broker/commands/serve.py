@@ -40,8 +40,8 @@ def serve(
     Settings come from the file, then from STREAMBUS_<SETTING> in the environment, then from
     flags; the later wins. JSON log lines go to stderr.
     """
-    from streambus_broker.config.loading import load_config  # noqa: PLC0415 - keeps --help fast
-    from streambus_broker.errors import BrokerError, ConfigError  # noqa: PLC0415
+    from streambus_broker.config.loading import load_config
+    from streambus_broker.errors import BrokerError, ConfigError
 
     flags: dict[str, object] = {}
     for pair in set_ or ():
@@ -74,14 +74,14 @@ def serve(
 
 def run(config: BrokerConfig) -> None:
     """Run a broker with a valid configuration until a signal ends it."""
-    from streambus_broker.embedded import event_loop  # noqa: PLC0415 - keeps --help fast
+    from streambus_broker.embedded import event_loop
 
     with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(_serve(config))
 
 
 async def _serve(config: BrokerConfig) -> None:
-    from streambus_broker.broker import Broker  # noqa: PLC0415 - keeps --help fast
+    from streambus_broker.broker import Broker
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import (
     HistogramMetricFamily,
     Metric,
 )
+
 from streambus_protocol import ErrorCode
 
 if TYPE_CHECKING:
@@ -182,7 +183,9 @@ def _network(broker: Broker) -> Iterator[Metric]:
     yield _counter("bad_requests", "Requests that could not be read.", server.bad_requests)
     yield _counter("unexpected_errors", "Errors of the broker's own.", server.unexpected_errors)
     yield _gauge("unfinished_frame_bytes", "Bytes of unfinished requests.", server.held_bytes)
-    yield _counter("reading_paused", "Times that a client was not read from.", server.reading_paused)
+    yield _counter(
+        "reading_paused", "Times that a client was not read from.", server.reading_paused
+    )
 
 
 def _records(broker: Broker) -> Iterator[Metric]:
