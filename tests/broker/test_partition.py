@@ -78,7 +78,7 @@ def test_a_start_mark_survives_encoding() -> None:
 def test_settings_decide_on_rewriting() -> None:
     assert rewrite_for(TopicSettings()) is None
     values = [b"v" * 100] * 50
-    batch = encode_batch(values, [b"k"] * 50, base_timestamp_ms=5, timestamp_deltas=range(50))
+    batch = encode_batch(values, [b"k"] * 50, base_timestamp_ms=5, timestamp_deltas=list(range(50)))
     header = check_produced_batch(batch, 1_000_000)
     settings = TopicSettings(compression="zstd", message_timestamp_type="append_time")
     rewrite = rewrite_for(settings)

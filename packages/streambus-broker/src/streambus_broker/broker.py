@@ -75,6 +75,12 @@ class Doors:
     scheduler: Callable[[], Scheduler] | None = None
 
 
+async def _until(holds: Callable[[], bool]) -> None:
+    """Wait for something that nobody signals, because it happens once in a broker's life."""
+    while not holds():  # noqa: ASYNC110 - an event would cost every request
+        await asyncio.sleep(_DRAIN_POLL_S)
+
+
 def _load_http() -> None:
     importlib.import_module("structlog")
     importlib.import_module("streambus_broker.observe.http")
@@ -201,11 +207,9 @@ class Broker:
         node.server.due.extend(node.waits.everything())
         server.answer_due()
         with anyio.move_on_after(self.config.shutdown_timeout_ms / 1000):
-            while server.pending:
-                await asyncio.sleep(_DRAIN_POLL_S)
+            await _until(lambda: not server.pending)
             server.close_connections()
-            while server.connections:
-                await asyncio.sleep(_DRAIN_POLL_S)
+            await _until(lambda: not server.connections)
         for connection in list(server.connections):
             connection.transport.abort()
         with contextlib.suppress(StorageError):
@@ -258,6 +262,7 @@ class Broker:
             memtable_bytes=self.config.memtable_bytes,
             cache_bytes=self.config.block_cache_bytes,
             key_partitioner=partition_of,
+            level0_slow=32,  # a slowed write sleeps, and here it would sleep on the event loop
             stall_seconds_max=0.0,  # a stalled write is refused; the loop never waits
             filter_bits_per_key=0,  # reads are by order, a filter would only cost memory
             **self._doors_kept(),

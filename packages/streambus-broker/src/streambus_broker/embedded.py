@@ -37,6 +37,7 @@ class EmbeddedBroker:
     Attributes:
         address: ``host:port`` for clients; empty while it does not run.
         http_address: The same for health and metrics; None where it is off.
+        broker: The broker itself, while it runs; its event loop is another thread's.
 
     Raises:
         BrokerError: What `Broker` raises when it cannot start (on entering).
@@ -48,6 +49,7 @@ class EmbeddedBroker:
     ) -> None:
         self.address = ""
         self.http_address: str | None = None
+        self.broker: Broker | None = None
         self._config = config
         self._log_stream = log_stream
         self._temporary: str | None = None
@@ -95,7 +97,7 @@ class EmbeddedBroker:
             thread.join(_TIMEOUT_S)
             if thread.is_alive():
                 raise ServeTimeoutError("stop", _TIMEOUT_S)
-        self.address, self.http_address = "", None
+        self.address, self.http_address, self.broker = "", None, None
         self._loop = self._stop = None
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -124,6 +126,7 @@ class EmbeddedBroker:
 
     async def _serve(self, config: BrokerConfig, started: threading.Event) -> None:
         async with Broker(config, log_stream=self._log_stream) as broker:
+            self.broker = broker
             self.address = broker.address
             self.http_address = broker.http_address
             self._loop = asyncio.get_running_loop()

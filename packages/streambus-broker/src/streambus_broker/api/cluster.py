@@ -134,7 +134,7 @@ class ClusterApi:
 
     def health(
         self,
-        connection: Connection,
+        connection: Connection,  # noqa: ARG002 - a handler's shape
         version: int,
         correlation_id: int,
         body: bytes,

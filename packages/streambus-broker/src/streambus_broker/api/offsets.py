@@ -35,7 +35,7 @@ class OffsetsApi:
 
     def handle(
         self,
-        connection: Connection,
+        connection: Connection,  # noqa: ARG002 - a handler's shape
         version: int,
         correlation_id: int,
         body: bytes,

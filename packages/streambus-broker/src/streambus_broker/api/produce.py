@@ -86,7 +86,7 @@ class ProduceApi:
         if log.rewrite is not None:
             now_ms = node.clock_ms()
             batch = log.rewrite(batch, header, now_ms)
-            header = check_produced_batch(batch, len(batch))
+            header = check_produced_batch(batch, log.settings.max_message_bytes)
             if log.settings.message_timestamp_type == "append_time":
                 append_time_ms = now_ms
         base_offset, sequence = node.store.append(log, header, batch)

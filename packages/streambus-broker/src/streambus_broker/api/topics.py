@@ -119,7 +119,7 @@ class TopicsApi:
 
     def describe(
         self,
-        connection: Connection,
+        connection: Connection,  # noqa: ARG002 - a handler's shape
         version: int,
         correlation_id: int,
         body: bytes,

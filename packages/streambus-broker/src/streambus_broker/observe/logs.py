@@ -131,7 +131,7 @@ class LogSink:
 def _structlog_renderer() -> Callable[[dict[str, Any]], str]:
     import structlog
 
-    chain = [
+    chain: list[Any] = [
         structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),
         structlog.processors.JSONRenderer(default=repr, sort_keys=False),
     ]

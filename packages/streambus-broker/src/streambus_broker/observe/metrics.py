@@ -220,6 +220,46 @@ def _storage(broker: Broker) -> Iterator[Metric]:
     yield from _trees(broker)
 
 
+_TREE_GAUGES = {
+    "tables": "Table files.",
+    "table_bytes": "Size of the table files.",
+    "memtable_bytes": "Memory of the active memtable.",
+    "frozen_memtables": "Memtables that wait for their flush.",
+    "log_segments": "Live segments of the write-ahead log.",
+    "level0_depth": "Tables of level 0 that overlap where most do.",
+    "write_amplification": "Bytes written for each byte stored, since the start.",
+    "cache_bytes": "Decoded blocks in the cache.",
+}
+_TREE_COUNTERS = {
+    "user_bytes": "Keys and values written.",
+    "log_bytes": "Bytes appended to the write-ahead log.",
+    "flush_bytes": "Bytes of flushed tables.",
+    "compaction_bytes": "Bytes that compaction wrote.",
+    "flushes": "Memtables flushed.",
+    "merges": "Compactions that read and wrote.",
+    "moves": "Tables that changed level without being read.",
+    "dropped_tables": "Tables dropped unread.",
+    "syncs": "Syncs of the write-ahead log.",
+    "stalls": "Writes that met a stall.",
+    "cache_hits": "Blocks found in the cache.",
+    "cache_misses": "Blocks read from the disk.",
+}
+
+
+def _trees(broker: Broker) -> Iterator[Metric]:
+    stats = {"data": broker.data_tree.stats(), "meta": broker.meta_tree.stats()}
+    for name, text in _TREE_GAUGES.items():
+        gauge = GaugeMetricFamily(f"streambus_storage_{name}", text, labels=["tree"])
+        for tree, one in stats.items():
+            gauge.add_metric([tree], getattr(one, name))
+        yield gauge
+    for name, text in _TREE_COUNTERS.items():
+        counter = CounterMetricFamily(f"streambus_storage_{name}", text, labels=["tree"])
+        for tree, one in stats.items():
+            counter.add_metric([tree], getattr(one, name))
+        yield counter
+
+
 def _fsync(queues: dict[str, DurabilityQueue]) -> Metric:
     family = HistogramMetricFamily(
         "streambus_fsync_seconds",
