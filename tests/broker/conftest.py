@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
-from streambus_storage import LSMTree
 
 from streambus_broker import BrokerConfig
 from streambus_broker.embedded import EmbeddedBroker
+from streambus_storage import LSMTree
 from tests.broker.raw import RawClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def config_for(path: Path, **settings: object) -> BrokerConfig:

@@ -84,9 +84,7 @@ class RawClient:
         batch = encode_batch(list(values), base_timestamp_ms=1_000)
         return self.produce_batch(topic, batch, partition=partition, acks=acks)
 
-    def produce_batch(
-        self, topic: str, batch: bytes, *, partition: int = 0, acks: int = 1
-    ) -> Any:
+    def produce_batch(self, topic: str, batch: bytes, *, partition: int = 0, acks: int = 1) -> Any:
         request = ProduceRequest(acks, 1000, (ProducePartition(topic, partition, batch),))
         if acks == 0:
             return self.send(request)

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
-from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
+
+from streambus_broker import BrokerError
+from streambus_broker.embedded import EmbeddedBroker
+from streambus_broker.errors import AddressInUseError, DataDirectoryError
 from streambus_protocol import (
     ErrorCode,
     FetchPartition,
@@ -19,12 +22,12 @@ from streambus_protocol import (
     encode_batch,
     encode_frame,
 )
-
-from streambus_broker import BrokerError
-from streambus_broker.embedded import EmbeddedBroker
-from streambus_broker.errors import AddressInUseError, DataDirectoryError
 from tests.broker.conftest import config_for, wait_until
 from tests.broker.raw import RawClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def counters(broker: EmbeddedBroker) -> dict[str, int]:
@@ -126,9 +129,7 @@ def test_a_bad_request_is_answered_and_the_connection_lives(
         encode_frame(0, 0, 0x80, 1, b""),  # reserved flags
     ],
 )
-def test_garbage_closes_the_connection_and_is_counted(
-    broker: EmbeddedBroker, sent: bytes
-) -> None:
+def test_garbage_closes_the_connection_and_is_counted(broker: EmbeddedBroker, sent: bytes) -> None:
     with RawClient(broker.address, handshake=False) as client:
         client.socket.sendall(sent)
         assert client.is_closed()
@@ -182,12 +183,12 @@ def test_a_silent_connection_is_closed_in_time(
 
 
 def test_a_waiting_fetch_is_not_idle(tmp_path: Path) -> None:
-    with EmbeddedBroker(config_for(tmp_path, idle_timeout_ms=1000)) as broker:
-        with RawClient(broker.address) as client:
-            client.create_topic("t")
-            began_s = time.monotonic()
-            assert client.fetch("t", 0, wait_ms=2500).error == 0
-            assert time.monotonic() - began_s > 2
+    config = config_for(tmp_path, idle_timeout_ms=1000)
+    with EmbeddedBroker(config) as broker, RawClient(broker.address) as client:
+        client.create_topic("t")
+        began_s = time.monotonic()
+        assert client.fetch("t", 0, wait_ms=2500).error == 0
+        assert time.monotonic() - began_s > 2
 
 
 def test_too_many_connections_are_turned_away(tmp_path: Path) -> None:
@@ -208,23 +209,26 @@ def test_too_many_connections_are_turned_away(tmp_path: Path) -> None:
 
 def test_a_client_that_does_not_read_holds_up_nobody_but_itself(tmp_path: Path) -> None:
     config = config_for(tmp_path, queued_bytes_per_connection_max=256 * 1024)
-    with EmbeddedBroker(config) as broker:
-        with RawClient(broker.address) as honest, RawClient(broker.address) as greedy:
-            honest.create_topic("t")
-            for _ in range(8):
-                honest.produce("t", b"x" * 500_000)
-            wanted = (FetchPartition("t", 0, 0, -1, 1 << 22),)
-            request = greedy.encode(FetchRequest(0, 1, 1 << 22, wanted))
-            greedy.socket.sendall(request * 200)  # asks for 800 MB and reads none of it
-            assert broker.broker is not None
-            server = broker.broker.node.server
-            wait_until(lambda: server.reading_paused > 0)
-            assert honest.produce("t", b"y").error == 0
-            # One answer of 4 MB may be on its way; further ones wait for the client.
-            queued = [one.transport.get_write_buffer_size() for one in server.connections]
-            assert max(queued) < 12 << 20
-            for _ in range(200):
-                assert len(greedy.receive().partitions[0].batches) > 3_500_000
+    with (
+        EmbeddedBroker(config) as broker,
+        RawClient(broker.address) as honest,
+        RawClient(broker.address) as greedy,
+    ):
+        honest.create_topic("t")
+        for _ in range(8):
+            honest.produce("t", b"x" * 500_000)
+        wanted = (FetchPartition("t", 0, 0, -1, 1 << 22),)
+        request = greedy.encode(FetchRequest(0, 1, 1 << 22, wanted))
+        greedy.socket.sendall(request * 200)  # asks for 800 MB and reads none of it
+        assert broker.broker is not None
+        server = broker.broker.node.server
+        wait_until(lambda: server.reading_paused > 0)
+        assert honest.produce("t", b"y").error == 0
+        # One answer of 4 MB may be on its way; further ones wait for the client.
+        queued = [one.transport.get_write_buffer_size() for one in server.connections]
+        assert max(queued) < 12 << 20
+        for _ in range(200):
+            assert len(greedy.receive().partitions[0].batches) > 3_500_000
 
 
 def test_unfinished_frames_keep_to_the_budget(tmp_path: Path) -> None:
@@ -293,7 +297,9 @@ def test_a_damaged_directory_is_refused(tmp_path: Path) -> None:
     assert log.name in str(error)
 
 
-def test_an_unknown_format_is_refused(tmp_path: Path, change_format: Callable[[Path], None]) -> None:
+def test_an_unknown_format_is_refused(
+    tmp_path: Path, change_format: Callable[[Path], None]
+) -> None:
     with EmbeddedBroker(config_for(tmp_path)):
         pass
     change_format(tmp_path / "meta")

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from streambus_broker.embedded import EmbeddedBroker
 from streambus_protocol import (
     EARLIEST,
     LATEST,
@@ -27,10 +29,11 @@ from streambus_protocol import (
     encode_batch,
     iterate_batches,
 )
-
-from streambus_broker.embedded import EmbeddedBroker
 from tests.broker.conftest import config_for, wait_until
 from tests.broker.raw import RawClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def values_of(batches: bytes) -> list[bytes | None]:
@@ -116,20 +119,19 @@ def test_a_fetch_waits_until_enough_has_come(broker: EmbeddedBroker, client: Raw
     with RawClient(broker.address) as consumer:
         consumer.send(FetchRequest(20_000, 250, 1 << 20, partitions))
         answered = threading.Event()
+        responses = []
 
         def wait() -> None:
-            nonlocal response
-            response = consumer.receive()
+            responses.append(consumer.receive())
             answered.set()
 
-        response = None
         waiter = threading.Thread(target=wait)
         waiter.start()
         client.produce("t", b"y" * 50)
         assert not answered.wait(0.1)
         client.produce("t", b"z" * 100, partition=1)
         waiter.join(20)
-    assert response is not None
+    [response] = responses
     assert [values_of(one.batches) for one in response.partitions] == [[b"y" * 50], [b"z" * 100]]
 
 
