@@ -308,7 +308,7 @@ class LSMTree(Readable):
         table, found = self._locate(key)
         if table is None or found is None or type(found) is bytes:
             return None
-        return ValueLocation(table.path, found.offset, found.length)  # type: ignore[union-attr]
+        return ValueLocation(table.path, found.offset, found.length)  # type: ignore[union-attr]  # no bytes: a table has it
 
     def multi_get(self, keys: Iterable[Buffer]) -> list[bytes | None]:
         """Return the values of many keys at one moment, None where there is none."""

@@ -118,7 +118,7 @@ def _finding(entry: Entry, rule: Rule, table: Table) -> Finding:
         return replace(base, fate=Fate.NOT_SUPPORTED, reason=reason)
     if not rule.target:
         if rule.fate is Fate.NOT_SUPPORTED and rule.harmless(value.lower()):
-            reason = f"this value asks for nothing that StreamBus does not do: {rule.reason}"
+            reason = f"this value needs nothing; of any other it holds that {rule.reason}"
             return replace(base, fate=Fate.NOT_NEEDED, reason=reason)
         return base
     return _converted(base, value, rule, table)
