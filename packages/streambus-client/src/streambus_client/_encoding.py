@@ -84,6 +84,8 @@ def encode_record(
             codec=codec,
         )
     except InvalidRecordError as error:
+        check_bytes("value", value)
+        check_bytes("key", key)
         raise InvalidArgumentError("record", f"cannot be encoded: {error}") from error
 
 

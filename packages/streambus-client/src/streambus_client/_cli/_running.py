@@ -69,6 +69,11 @@ def run_target(name: str, target: str, arguments: list[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return ExitCode.OK
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        _forget_stdout()
+        return ExitCode.OK
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except errors.ClientError as error:
