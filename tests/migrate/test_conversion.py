@@ -73,6 +73,10 @@ def test_every_entry_ends_in_a_finding(kind: str) -> None:
         ("listeners = PLAINTEXT://h:1, CONTROLLER://h:2 ", {"listen": "h:1"}),
         ("log.dirs=/var/kafka/", {"data_dir": "/var/kafka-streambus"}),
         ("log.dir=/a\nlog.dirs=/b", {"data_dir": "/b-streambus"}),
+        (
+            "log.message.timestamp.type=LogAppendTime",
+            {"default_message_timestamp_type": "append_time"},
+        ),
         ("broker.id=0", {"node_id": 1}),
         ("broker.id=7\nnode.id=3", {"node_id": 3}),
         ("compression.type=uncompressed", {"default_compression": "none"}),

@@ -59,11 +59,6 @@ def _log_files() -> Rows:
         log.cleaner.min.compaction.lag.ms log.cleaner.max.compaction.lag.ms""",
     )
     yield from not_supported(
-        "the broker does not put its own time on records",
-        "log.message.timestamp.type",
-        harmless=["createtime"],
-    )
-    yield from not_supported(
         TIMES,
         """log.message.timestamp.difference.max.ms log.message.timestamp.before.max.ms
         log.message.timestamp.after.max.ms""",

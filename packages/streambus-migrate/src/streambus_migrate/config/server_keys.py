@@ -26,7 +26,12 @@ from streambus_migrate.config.server_conversions import (
 )
 from streambus_migrate.config.server_internal_keys import internal_rows
 from streambus_migrate.config.server_security_keys import security_rows
-from streambus_migrate.config.topic_keys import TOPIC_TARGETS, cleanup_policy, stored_codec
+from streambus_migrate.config.topic_keys import (
+    TOPIC_TARGETS,
+    cleanup_policy,
+    stored_codec,
+    timestamp_type,
+)
 from streambus_migrate.config.values import boolean, hours, integer, minutes
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -110,6 +115,9 @@ def _topics() -> Rows:
     yield from becomes("log.retention.hours", retention, hours, "hours into ms", rank=2)
     yield from becomes("log.retention.bytes", "default_retention_bytes", integer)
     yield from becomes("log.retention.check.interval.ms", "retention_check_ms", integer)
+    yield from becomes(
+        "log.message.timestamp.type", "default_message_timestamp_type", timestamp_type
+    )
     yield from becomes("log.cleanup.policy", "default_cleanup_policy", cleanup_policy)
     yield from becomes(
         "message.max.bytes", "default_max_message_bytes", integer, "of a batch, as it travels"

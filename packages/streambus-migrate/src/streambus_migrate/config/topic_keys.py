@@ -25,7 +25,7 @@ ENGINE_FILES = "the storage engine chooses its own files and indexes"
 NO_COMPACTION = "this version has no cleanup policy 'compact'"
 NO_TIERING = "this version has no tiered storage"
 SYNCED = "acks=all is answered only when the records are synced; nothing depends on an interval"
-TIMES = "records keep the time that the producer gave them, and no time is refused"
+TIMES = "no record is refused for its time"
 ONE_NODE = "this version keeps one replica of each partition"
 
 TOPIC_TARGETS = {
@@ -33,6 +33,9 @@ TOPIC_TARGETS = {
     "retention_bytes": Target(int, 0, INT64_MAX, unlimited=True, default=-1),
     "max_message_bytes": Target(int, 1024, MESSAGE_BYTES_MAX, default=1024 * 1024),
     "compression": Target(str, choices=("producer", *CODECS), default="producer"),
+    "message_timestamp_type": Target(
+        str, choices=("create_time", "append_time"), default="create_time"
+    ),
     "cleanup_policy": Target(str, choices=("delete",), default="delete"),
 }
 
@@ -55,6 +58,14 @@ def cleanup_policy(value: str) -> str:
     return "delete"
 
 
+def timestamp_type(value: str) -> str:
+    """Convert ``message.timestamp.type``."""
+    known = {"CreateTime": "create_time", "LogAppendTime": "append_time"}
+    if value not in known:
+        raise InvalidValueError("is neither CreateTime nor LogAppendTime")
+    return known[value]
+
+
 TOPIC = Table(
     kind="topic",
     targets=TOPIC_TARGETS,
@@ -64,6 +75,7 @@ TOPIC = Table(
         becomes("retention.bytes", "retention_bytes", integer, "for each partition, as in Kafka"),
         becomes("max.message.bytes", "max_message_bytes", integer, "of a batch, as it travels"),
         becomes("compression.type", "compression", stored_codec),
+        becomes("message.timestamp.type", "message_timestamp_type", timestamp_type),
         becomes("cleanup.policy", "cleanup_policy", cleanup_policy),
         not_needed(
             ENGINE_FILES,
@@ -89,11 +101,6 @@ TOPIC = Table(
             "a replica that lacks acknowledged records never leads",
             "unclean.leader.election.enable",
             harmless=["false"],
-        ),
-        not_supported(
-            "the broker does not put its own time on records",
-            "message.timestamp.type",
-            harmless=["createtime"],
         ),
         not_supported(
             TIMES,
