@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.repository import settings_document
 from tests.repository.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -101,3 +102,9 @@ def test_change_log_builds() -> None:
     entries = [line for line in done.stdout.splitlines() if line.startswith("- ")]
     assert len(entries) == len(list((ROOT / "changes").glob("*.*.md")))
     assert "towncrier release notes start" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_settings_are_described_as_they_are() -> None:
+    written = settings_document.DOCUMENT.read_text(encoding="utf-8")
+    remedy = "run: hatch run python -m tests.repository.settings_document"
+    assert written == settings_document.render(), remedy
