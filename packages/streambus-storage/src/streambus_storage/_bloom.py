@@ -49,14 +49,15 @@ class Filter:
 
 
 def build_slices(
-    hashes: Sequence[int], bits_per_key: int, slice_keys: int = 4096
+    hashes: Sequence[int], bits_per_key: int, slice_keys: int = 1024
 ) -> Iterator[Filter | None]:
     """Build a filter in slices: yield None after each, and at last the filter."""
     count = max(1, -(-len(hashes) * bits_per_key // 64))
     words = [0] * count
+    pair = _PAIR
     for begin in range(0, len(hashes), slice_keys):
         for h in hashes[begin : begin + slice_keys]:
-            words[h % count] |= _PAIR[h >> 52] | _PAIR[(h >> 40) & 4095]
+            words[h % count] |= pair[h >> 52] | pair[(h >> 40) & 4095]
         yield None
     yield Filter(array("Q", words))
 

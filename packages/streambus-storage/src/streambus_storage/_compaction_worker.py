@@ -155,6 +155,7 @@ class Compactor:
             options.slice_seconds,
             options.compaction_bytes_per_second,
             lambda: store.closing or store.failure is not None,
+            store.is_urgent,
         )
         clean = tables.version.sequence
         builder = TableBuilder(store.file_system, options, store.new_table_path, clean, pacer.tick)

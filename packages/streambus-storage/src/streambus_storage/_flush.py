@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streambus_storage._memtable import MemTable
     from streambus_storage._store import Store
 
-SLICE_KEYS = 2048
+SLICE_KEYS = 1024
 """Keys merged and sorted at once: well under a millisecond."""
 
 RETRY_SECONDS = 0.5
@@ -114,7 +114,13 @@ class Flusher:
             Cancelled: The tree is closing.
         """
         store = self._store
-        pacer = Pacer(store.scheduler, store.options.slice_seconds, None, lambda: store.closing)
+        pacer = Pacer(
+            store.scheduler,
+            store.options.slice_seconds,
+            None,
+            lambda: store.closing,
+            store.is_urgent,
+        )
         builder = TableBuilder(
             store.file_system,
             store.options,

@@ -72,7 +72,9 @@ def ingest(
         paths[number] = path + TEMPORARY
         return number, paths[number]
 
-    pacer = Pacer(store.scheduler, store.options.slice_seconds, None, lambda: store.closing)
+    pacer = Pacer(
+        store.scheduler, store.options.slice_seconds, None, lambda: store.closing, store.is_urgent
+    )
     builder = TableBuilder(fs, store.options, temporary_path, 0, pacer.tick)
     try:
         with translate(store.directory, "ingest"):

@@ -28,11 +28,11 @@ from streambus_storage._intervals import Intervals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RUN_KEYS = 2048
-"""Keys sorted at once: about half a millisecond."""
+RUN_KEYS = 1024
+"""Keys sorted at once: about a quarter of a millisecond."""
 
-RUN_KEYS_MAX = 32_768
-"""Runs above this are not merged any further: about four milliseconds."""
+RUN_KEYS_MAX = 8192
+"""Runs above this are not merged any further: that is about a millisecond."""
 
 FAN_IN = 8
 """Runs of like size that are merged into one."""

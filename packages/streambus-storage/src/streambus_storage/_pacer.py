@@ -31,11 +31,22 @@ class Pacer:
         slice_seconds: float,
         bytes_per_second: int | None,
         cancelled: Callable[[], bool],
+        urgent: Callable[[], bool],
     ) -> None:
+        """Begin a slice.
+
+        Args:
+            scheduler: Tells the time, and sleeps.
+            slice_seconds: How long to work between two sleeps.
+            bytes_per_second: Limit; None: none.
+            cancelled: Tells that the work is not wanted any more.
+            urgent: Tells that writers wait for it: then it does not sleep for their sake.
+        """
         self._scheduler = scheduler
         self._slice_seconds = slice_seconds
         self._bytes_per_second = bytes_per_second
         self._cancelled = cancelled
+        self._urgent = urgent
         self._slice_end = scheduler.now() + slice_seconds
         self._owed_seconds = 0.0
 
@@ -50,6 +61,8 @@ class Pacer:
         if self._bytes_per_second is not None:
             self._owed_seconds += done_bytes / self._bytes_per_second
         if self._scheduler.now() < self._slice_end and self._owed_seconds < 0.01:
+            return
+        if self._urgent():
             return
         self._scheduler.pause(max(YIELD_SECONDS, min(self._owed_seconds, 0.1)))
         self._owed_seconds = max(0.0, self._owed_seconds - 0.1)

@@ -229,6 +229,10 @@ class Store:
         self.gate = True
         self.scheduler.notify()
 
+    def is_urgent(self) -> bool:
+        """Tell whether writers wait for flush or compaction."""
+        return self.pressure is Pressure.STOP
+
     def refresh_gate(self) -> None:
         """Recompute how far the background is behind. Call after every change of state."""
         state = self.state

@@ -41,7 +41,8 @@ def partitions(keys: list[bytes], partitioner: KeyPartitioner) -> Iterator[tuple
 
 def bytes_of(keys: list[bytes], values: list[bytes | None]) -> int:
     """Return the size of keys and values."""
-    return sum(map(len, keys)) + sum(len(value) for value in values if value is not None)
+    present = values if None not in values else [value for value in values if value is not None]
+    return sum(map(len, keys)) + sum(map(len, present))  # type: ignore[arg-type]  # no None left
 
 
 class TableBuilder:
