@@ -1,0 +1,8 @@
+"""``python -m streambus_storage``: see `_cli`."""
+
+import sys
+
+from streambus_storage._cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
