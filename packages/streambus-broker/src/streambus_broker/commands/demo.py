@@ -1,0 +1,33 @@
+"""``streambus demo``: the main job for all to see."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+EXIT_FAILED, EXIT_CHECK_FAILED = 1, 8
+
+
+def demo(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="Files to stream, '-' for standard input."),
+    ] = None,
+) -> None:
+    """Stream files through a real broker, kill it with SIGKILL on the way, and lose nothing.
+
+    Every line becomes a record whose key is its file; a second process consumes them. Without
+    files, the source files around the program are taken. Ends with 0 only if every byte came
+    back, in order.
+    """
+    from streambus_broker.demo.run import run_demo
+    from streambus_broker.demo.server import BrokerDiedError
+
+    try:
+        held = run_demo(files or [])
+    except (OSError, ValueError, BrokerDiedError) as exc:
+        typer.echo(f"streambus demo: {exc}", err=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    if not held:
+        raise typer.Exit(EXIT_CHECK_FAILED)

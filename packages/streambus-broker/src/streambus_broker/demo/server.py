@@ -1,0 +1,104 @@
+"""The demo's broker: a real process that can be killed and started again on the same data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+_LOG_LINES_SHOWN = 20
+
+
+class BrokerDiedError(Exception):
+    """The broker's process ended although nobody killed it; holds the end of its log."""
+
+
+class ServerProcess:
+    """One ``streambus serve`` on its embedded default.
+
+    Args:
+        directory: Where its data and its log go.
+
+    Attributes:
+        address: ``host:port``; the same after a restart.
+        started_s: When it was last started, on the monotonic clock.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.address = "127.0.0.1:0"
+        self.started_s = 0.0
+        self._data_dir = os.path.join(directory, "data")
+        self._log_path = os.path.join(directory, "broker.log")
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start, or start again; returns when it listens.
+
+        Raises:
+            BrokerDiedError: It ended instead.
+        """
+        command = [sys.executable, "-m", "streambus_broker", "--data-dir", self._data_dir]
+        command += ["--listen", self.address, "--http", "off"]
+        self.started_s = time.monotonic()
+        with open(self._log_path, "a", encoding="utf-8") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith("listening on "):
+            self._process.wait()
+            raise BrokerDiedError(f"the broker did not start:\n{self._log_end()}")
+        self.address = line.split()[-1]
+
+    def kill(self) -> None:
+        """End it with SIGKILL: it can finish nothing."""
+        process = self._running()
+        process.kill()
+        self._reap(process)
+
+    def stop(self) -> None:
+        """End it with SIGTERM and wait; a process that is gone already is fine."""
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        self._reap(process)
+
+    def memory_bytes(self) -> int | None:
+        """Resident memory, or None where the system does not tell."""
+        try:
+            with open(f"/proc/{self._running().pid}/status", encoding="ascii") as status:
+                for line in status:
+                    if line.startswith("VmRSS:"):
+                        return int(line.split()[1]) * 1024
+        except OSError:
+            return None
+        return None
+
+    def check(self) -> None:
+        """Notice an unexpected end.
+
+        Raises:
+            BrokerDiedError: It has ended.
+        """
+        if self._running().poll() is not None:
+            raise BrokerDiedError(f"the broker ended by itself:\n{self._log_end()}")
+
+    def _running(self) -> subprocess.Popen[str]:
+        assert self._process is not None, "it was started"
+        return self._process
+
+    def _reap(self, process: subprocess.Popen[str]) -> None:
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def _log_end(self) -> str:
+        with open(self._log_path, encoding="utf-8", errors="replace") as log:
+            return "".join(log.readlines()[-_LOG_LINES_SHOWN:])
