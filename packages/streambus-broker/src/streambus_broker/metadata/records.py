@@ -25,6 +25,9 @@ class PartitionRecord:
         leader: Broker that leads it; -1 while there is none.
         leader_epoch: Rises with every change of leader, and with every start of the only one.
         in_sync: Replicas that have everything up to the high watermark.
+        partition_epoch: Rises with every change of the record; requests to change it name it.
+        adding: Replicas that a reassignment adds; they are among ``replicas``.
+        removing: Replicas that leave when those are in sync; they are among ``replicas`` too.
     """
 
     partition_id: int
@@ -32,6 +35,9 @@ class PartitionRecord:
     leader: int
     leader_epoch: int
     in_sync: tuple[int, ...]
+    partition_epoch: int = 0
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +116,4 @@ def _row(record: Any) -> list[Any]:
 
 
 def _partition(row: list[Any]) -> PartitionRecord:
-    partition_id, replicas, leader, leader_epoch, in_sync = row[:5]
-    return PartitionRecord(partition_id, tuple(replicas), leader, leader_epoch, tuple(in_sync))
+    return PartitionRecord(*(tuple(each) if isinstance(each, list) else each for each in row[:8]))

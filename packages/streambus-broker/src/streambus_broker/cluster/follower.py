@@ -1,0 +1,176 @@
+"""All partitions that one broker follows from one leader, in one session. Pure.
+
+The session belongs to a connection. Its first request names every partition with its position,
+later ones only those whose position changed or that came or went; the answer names only partitions
+that have something new. An empty answer to an unchanged session is a long poll that ran out.
+
+What the leader finds is answered as an action on the log: append, truncate, start over. After each
+the shell tells the new end by `positioned`, and the partition is named again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from streambus_broker.cluster.epochs import EpochEnd
+from streambus_protocol import ErrorCode, ReplicaPosition
+
+if TYPE_CHECKING:
+    from streambus_protocol import ReplicaData
+
+
+@dataclass(slots=True)
+class FollowedPartition:
+    """What the follower knows of one partition.
+
+    Attributes:
+        leader_epoch: The epoch of the leader that is followed.
+        log_end: The end of the local log.
+        last_epoch: The epoch of its last record, -1 for none.
+        durable: Up to where it is synced; truncation takes it back.
+        retry_s: When to name it again after an error; 0 for no error.
+    """
+
+    leader_epoch: int
+    log_end: int
+    last_epoch: int
+    durable: int
+    retry_s: float = 0.0
+
+
+class Append(NamedTuple):
+    """Append these batches, which begin at the log's end; then go by the leader's watermarks."""
+
+    partition_id: int
+    batches: bytes
+    high_watermark: int
+    log_start_offset: int
+
+
+class Truncate(NamedTuple):
+    """The logs differ: go back to the common end with the leader's end of an epoch."""
+
+    partition_id: int
+    leader_end: EpochEnd
+
+
+class StartOver(NamedTuple):
+    """The leader keeps nothing that this log could be continued with: begin at its start."""
+
+    partition_id: int
+    log_start_offset: int
+
+
+Action = Append | Truncate | StartOver
+
+RETRY_S = 0.25
+
+
+class FollowerSession:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[int, FollowedPartition] = {}
+        self._changed: dict[int, None] = {}
+        self._forgotten: dict[int, None] = {}
+
+    def follow(
+        self, partition_id: int, leader_epoch: int, log_end: int, last_epoch: int, durable: int
+    ) -> None:
+        """Follow a partition, or follow it in another leader epoch."""
+        self.partitions[partition_id] = FollowedPartition(
+            leader_epoch, log_end, last_epoch, durable
+        )
+        self._changed[partition_id] = None
+        self._forgotten.pop(partition_id, None)
+
+    def forget(self, partition_id: int) -> None:
+        """Follow a partition no more."""
+        if self.partitions.pop(partition_id, None) is not None:
+            self._changed.pop(partition_id, None)
+            self._forgotten[partition_id] = None
+
+    def restart(self) -> None:
+        """The connection is a new one: the leader knows nothing."""
+        self._forgotten.clear()
+        for partition_id, known in self.partitions.items():
+            known.retry_s = 0.0
+            self._changed[partition_id] = None
+
+    def positioned(self, partition_id: int, log_end: int, last_epoch: int) -> None:
+        """The local log ends there now; what lies behind is not durable any more."""
+        known = self.partitions.get(partition_id)
+        if known is None:
+            return
+        known.log_end, known.last_epoch = log_end, last_epoch
+        known.durable = min(known.durable, log_end)
+        known.retry_s = 0.0
+        self._changed[partition_id] = None
+
+    def synced(self, partition_id: int, leader_epoch: int, durable: int) -> bool:
+        """The local log was found durable up to there; return whether the leader should know.
+
+        A sync that was asked for in an earlier leader epoch may speak of records that were
+        truncated since: it does not count.
+        """
+        known = self.partitions.get(partition_id)
+        if known is None or known.leader_epoch != leader_epoch:
+            return False
+        durable = min(durable, known.log_end)
+        if durable <= known.durable:
+            return False
+        known.durable = durable
+        return True
+
+    def request(self, now_s: float) -> tuple[tuple[ReplicaPosition, ...], tuple[int, ...]]:
+        """What the next request names and forgets; it counts as said from here on."""
+        later: dict[int, None] = {}
+        named = []
+        for partition_id in self._changed:
+            known = self.partitions[partition_id]
+            if known.retry_s > now_s:
+                later[partition_id] = None
+                continue
+            named.append(
+                ReplicaPosition(
+                    partition_id, known.leader_epoch, known.log_end, known.last_epoch,
+                    known.durable,
+                )
+            )  # fmt: skip
+        forgotten = tuple(self._forgotten)
+        self._changed = later
+        self._forgotten = {}
+        return tuple(named), forgotten
+
+    @property
+    def retry_at_s(self) -> float | None:
+        """When a partition that met an error is due again; None where there is none."""
+        return min((self.partitions[i].retry_s for i in self._changed), default=None)
+
+    def received(self, answers: tuple[ReplicaData, ...], now_s: float) -> list[Action]:
+        """Turn an answer into what to do with the logs."""
+        actions: list[Action] = []
+        for answer in answers:
+            known = self.partitions.get(answer.partition_id)
+            if known is None or known.leader_epoch != answer.leader_epoch:
+                continue  # it belongs to an epoch that is over here
+            if answer.partition_id in self._changed and not known.retry_s:
+                continue  # the log was moved meanwhile: ask again from where it ends now
+            action = self._judge(answer, known, now_s)
+            if action is not None:
+                actions.append(action)
+        return actions
+
+    def _judge(self, answer: ReplicaData, known: FollowedPartition, now_s: float) -> Action | None:
+        partition_id = answer.partition_id
+        if answer.error == ErrorCode.OFFSET_OUT_OF_RANGE:
+            return StartOver(partition_id, answer.log_start_offset)
+        if answer.error:
+            # Either side may be the one whose metadata is behind: ask again a little later.
+            known.retry_s = now_s + RETRY_S
+            self._changed[partition_id] = None
+            return None
+        if answer.diverging_end >= 0:
+            return Truncate(partition_id, EpochEnd(answer.diverging_epoch, answer.diverging_end))
+        return Append(partition_id, answer.batches, answer.high_watermark, answer.log_start_offset)

@@ -1,0 +1,100 @@
+"""Moving a partition to other brokers, step by step: pure functions over its record.
+
+The replicas become the union of old and new ones, the new ones in front. Those that are added copy
+in the background and join the in-sync set when they have caught up. When all are in it, those that
+leave are dropped at once, from replicas and in-sync set, and the leader moves if it was one of
+them. Until then it can be cancelled: the added ones are dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streambus_broker.cluster import election
+from streambus_broker.metadata.registry import CommandError
+from streambus_protocol import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from streambus_broker.metadata.records import PartitionRecord
+
+
+def check_target(target: tuple[int, ...], brokers: Collection[int]) -> None:
+    """Refuse an assignment that makes no sense.
+
+    Raises:
+        CommandError: It is empty, names a broker twice, or one that is unknown.
+    """
+    if not target or len(set(target)) != len(target):
+        raise CommandError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"replicas {list(target)}: name each broker once, and at least one",
+        )
+    unknown = [each for each in target if each not in brokers]
+    if unknown:
+        raise CommandError(
+            ErrorCode.UNKNOWN_BROKER,
+            f"brokers {unknown} are not in this cluster; it has {sorted(brokers)}",
+        )
+
+
+def begin(
+    record: PartitionRecord, target: tuple[int, ...], able: Collection[int]
+) -> PartitionRecord:
+    """Move to ``target``; a reassignment that is under way is redirected."""
+    old = _settled(record)
+    adding = tuple(each for each in target if each not in old)
+    removing = tuple(each for each in old if each not in target)
+    moved = replace(
+        record,
+        replicas=(*target, *removing),
+        adding=adding,
+        removing=removing,
+        partition_epoch=record.partition_epoch + 1,
+    )
+    moved = election.with_in_sync(moved, record.in_sync)
+    return finish(election.keep_led(moved, able), able)
+
+
+def cancel(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
+    """Go back to what was before.
+
+    Raises:
+        CommandError: Nothing is under way.
+    """
+    if not record.adding and not record.removing:
+        raise CommandError(ErrorCode.NO_REASSIGNMENT, "no reassignment is under way")
+    back = replace(
+        record,
+        replicas=_settled(record),
+        adding=(),
+        removing=(),
+        partition_epoch=record.partition_epoch + 1,
+    )
+    back = election.with_in_sync(back, record.in_sync)
+    return election.keep_led(back, able)
+
+
+def finish(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
+    """Complete a reassignment if everybody who was added is in sync; else leave it alone."""
+    if not (record.adding or record.removing) or not set(record.adding) <= set(record.in_sync):
+        return record
+    stay = tuple(each for each in record.replicas if each not in record.removing)
+    if not set(stay) & set(record.in_sync):
+        return record  # nobody who stays has everything
+    done = replace(
+        record,
+        replicas=stay,
+        adding=(),
+        removing=(),
+        partition_epoch=record.partition_epoch + 1,
+    )
+    done = election.with_in_sync(done, record.in_sync)
+    return election.keep_led(done, able)
+
+
+def _settled(record: PartitionRecord) -> tuple[int, ...]:
+    """The replicas without those that are being added."""
+    return tuple(each for each in record.replicas if each not in record.adding)

@@ -1,0 +1,462 @@
+"""The metadata state machine: what the Raft group replicates. Pure and deterministic.
+
+`ClusterState` extends the registry of a single broker by brokers, elections, in-sync sets and
+reassignments. A command is judged by `judge`, which gives the changes or raises `CommandError` and
+leaves the state alone; `adopt` makes them the state. All brokers do both, in the log's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgpack
+
+from streambus_broker.cluster import commands as c
+from streambus_broker.cluster import election, placement, reassignment
+from streambus_broker.cluster.brokers import BrokerRecord
+from streambus_broker.metadata.records import ClusterRecord, PartitionRecord, TopicRecord
+from streambus_broker.metadata.registry import (
+    Changes,
+    CommandError,
+    CreateTopic,
+    DeleteTopic,
+    Registry,
+)
+from streambus_protocol import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streambus_broker.cluster.commands import ClusterCommand
+
+SNAPSHOT_VERSION = 1
+
+
+class _Placed(NamedTuple):
+    """A partition and where it belongs."""
+
+    topic: TopicRecord
+    number: int
+    record: PartitionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChanges(Changes):
+    """What a command changes, and what it answers.
+
+    Attributes:
+        brokers: Brokers in their new form.
+        removed: Brokers that are no more.
+        next_producer_id: The first id not yet handed out; None where unchanged.
+        answer: What the proposer is told beside success; a value that msgpack holds.
+        warnings: Sentences that an operator must see.
+    """
+
+    brokers: tuple[BrokerRecord, ...] = ()
+    removed: tuple[int, ...] = ()
+    next_producer_id: int | None = None
+    answer: Any = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class ClusterState(Registry):
+    """See the module.
+
+    Attributes:
+        brokers: Every broker that ever registered and was not removed.
+        next_producer_id: The first producer id not yet handed out.
+        index: Position in the log of the last command.
+    """
+
+    cluster: ClusterRecord = field(default_factory=lambda: ClusterRecord(""))
+    brokers: dict[int, BrokerRecord] = field(default_factory=dict)
+    next_producer_id: int = 1
+    index: int = 0
+
+    # --- questions -----------------------------------------------------------------------------
+
+    @property
+    def living(self) -> set[int]:
+        """Brokers whose session goes on."""
+        return {each.broker_id for each in self.brokers.values() if not each.fenced}
+
+    @property
+    def able(self) -> set[int]:
+        """Brokers that may be made leaders."""
+        return {each.broker_id for each in self.brokers.values() if each.leads}
+
+    def broker_in_session(self, broker_id: int, epoch: int) -> BrokerRecord:
+        """The broker, if ``epoch`` names its present session.
+
+        Raises:
+            CommandError: It is unknown, or the session is over.
+        """
+        broker = self.brokers.get(broker_id)
+        if broker is None or broker.epoch != epoch or broker.fenced:
+            raise CommandError(
+                ErrorCode.STALE_BROKER_EPOCH,
+                f"broker {broker_id} has no session {epoch}; it has to register anew",
+            )
+        return broker
+
+    def partition(self, topic: str, number: int) -> PartitionRecord:
+        """A partition.
+
+        Raises:
+            CommandError: There is none.
+        """
+        known = self._existing(topic)
+        if not 0 <= number < len(known.partitions):
+            raise CommandError(
+                ErrorCode.UNKNOWN_PARTITION,
+                f"topic {topic!r} has no partition {number}; it has 0 to"
+                f" {len(known.partitions) - 1}",
+            )
+        return known.partitions[number]
+
+    def min_in_sync(self, topic: TopicRecord, number: int) -> int:
+        """The min_insync_replicas in force for a partition."""
+        return election.min_in_sync_of(topic.partitions[number], topic.overrides)
+
+    # --- changes -------------------------------------------------------------------------------
+
+    def judge(self, index: int, command: ClusterCommand) -> ClusterChanges:
+        """Judge the command at ``index`` of the log; the state stays as it is.
+
+        Raises:
+            CommandError: It cannot be carried out.
+        """
+        if isinstance(command, c.RegisterBroker):
+            return self._register(index, command)
+        own = _JUDGES.get(type(command))
+        if own is not None:
+            return own(self, command)
+        changes = self.plan(command)  # type: ignore[arg-type]  # the registry's own commands
+        cluster = changes.cluster
+        if isinstance(command, DeleteTopic):
+            cluster = None  # every broker reclaims by itself what the metadata does not name
+        return ClusterChanges(changes.topics, changes.deleted, cluster)
+
+    def adopt(self, changes: Changes) -> None:
+        """Make judged changes the state."""
+        Registry.adopt(self, changes)
+        if isinstance(changes, ClusterChanges):
+            for broker in changes.brokers:
+                self.brokers[broker.broker_id] = broker
+            for broker_id in changes.removed:
+                del self.brokers[broker_id]
+            if changes.next_producer_id is not None:
+                self.next_producer_id = changes.next_producer_id
+
+    def _form(self, command: c.FormCluster) -> ClusterChanges:
+        if self.cluster.cluster_id:
+            return ClusterChanges(answer=self.cluster.cluster_id)
+        cluster = replace(self.cluster, cluster_id=command.cluster_id)
+        return ClusterChanges(cluster=cluster, answer=command.cluster_id)
+
+    def _register(self, index: int, command: c.RegisterBroker) -> ClusterChanges:
+        known = self.brokers.get(command.broker_id)
+        lost_disk = known is not None and known.storage_id != command.storage_id
+        if known is not None and lost_disk and not known.fenced:
+            raise CommandError(
+                ErrorCode.DUPLICATE_BROKER,
+                f"broker {known.broker_id} is already here, at {known.host}:{known.port} with"
+                " another data directory; give each broker a node id of its own",
+            )
+        broker = BrokerRecord(
+            command.broker_id,
+            index,
+            command.incarnation,
+            command.storage_id,
+            command.host,
+            command.port,
+            command.rack,
+            maintenance=known is not None and known.maintenance,
+        )
+        able = self.able | ({broker.broker_id} if broker.leads else set())
+
+        def change(placed: _Placed) -> PartitionRecord:
+            record = placed.record
+            if broker.broker_id not in record.replicas:
+                return record
+            if lost_disk:
+                stay = [each for each in record.in_sync if each != broker.broker_id]
+                record = election.with_in_sync(record, stay)
+            if record.leader == broker.broker_id:
+                # What it wrote and had not synced is gone: nobody may take its log for the old one.
+                return election.with_leader(record, election.choose_leader(record, able))
+            return election.keep_led(record, able)
+
+        topics = self._each_partition(change)
+        warnings: tuple[str, ...] = ()
+        if lost_disk:
+            warnings = (f"broker {broker.broker_id} came back with another data directory",)
+        return ClusterChanges(topics, brokers=(broker,), answer=index, warnings=warnings)
+
+    def _fence(self, command: c.FenceBroker) -> ClusterChanges:
+        broker = self.broker_in_session(command.broker_id, command.epoch)
+        return self._without(replace(broker, fenced=True))
+
+    def _leave(self, command: c.LeaveBroker) -> ClusterChanges:
+        broker = self.broker_in_session(command.broker_id, command.epoch)
+        return self._without(replace(broker, leaving=True))
+
+    def _without(self, broker: BrokerRecord) -> ClusterChanges:
+        """Elect others, and count on a broker no more."""
+        able = self.able - {broker.broker_id}
+
+        def change(placed: _Placed) -> PartitionRecord:
+            record = placed.record
+            if broker.broker_id not in record.replicas:
+                return record
+            minimum = election.min_in_sync_of(record, placed.topic.overrides)
+            led = election.keep_led(record, able)
+            return election.shrink(led, {broker.broker_id}, minimum)
+
+        return ClusterChanges(self._each_partition(change), brokers=(broker,))
+
+    def _maintain(self, command: c.SetMaintenance) -> ClusterChanges:
+        broker = replace(self._broker(command.broker_id), maintenance=command.on)
+        able = self.able - {broker.broker_id} | ({broker.broker_id} if broker.leads else set())
+
+        def change(placed: _Placed) -> PartitionRecord:
+            record = placed.record
+            if record.leader == broker.broker_id and not broker.leads:
+                leader = election.choose_leader(record, able)
+                return record if leader < 0 else election.with_leader(record, leader)
+            return election.keep_led(record, able) if record.leader < 0 else record
+
+        return ClusterChanges(self._each_partition(change), brokers=(broker,))
+
+    def _remove(self, command: c.RemoveBroker) -> ClusterChanges:
+        broker = self._broker(command.broker_id)
+        held = [
+            f"{topic.name}/{number}"
+            for topic in self.topics.values()
+            for number, record in enumerate(topic.partitions)
+            if broker.broker_id in record.replicas
+        ]
+        if held:
+            raise CommandError(
+                ErrorCode.INVALID_REQUEST,
+                f"broker {broker.broker_id} holds {len(held)} partitions ({', '.join(held[:5])});"
+                " reassign them first",
+            )
+        return ClusterChanges(removed=(broker.broker_id,))
+
+    def _alter_in_sync(self, command: c.AlterInSync) -> ClusterChanges:
+        record = self.partition(command.topic, command.partition)
+        topic = self.topics[command.topic]
+        if (record.leader, record.leader_epoch) != (command.leader, command.leader_epoch):
+            raise CommandError(
+                ErrorCode.FENCED_LEADER_EPOCH,
+                f"broker {record.leader} leads {command.topic}/{command.partition} in epoch"
+                f" {record.leader_epoch}, not broker {command.leader} in {command.leader_epoch}",
+            )
+        if record.partition_epoch != command.partition_epoch:
+            raise CommandError(
+                ErrorCode.STALE_PARTITION_EPOCH,
+                f"partition epoch {command.partition_epoch}, {record.partition_epoch} is in force",
+            )
+        wanted = {broker_id for broker_id, _ in command.members}
+        if command.leader not in wanted or not wanted <= set(record.replicas):
+            raise CommandError(
+                ErrorCode.INVALID_REQUEST, f"in-sync set {sorted(wanted)} of {record.replicas}"
+            )
+        for broker_id, epoch in command.members:
+            if broker_id not in record.in_sync and self.broker_in_session(broker_id, epoch).leaving:
+                raise CommandError(
+                    ErrorCode.STALE_BROKER_EPOCH, f"broker {broker_id} is shutting down"
+                )
+        grown = election.with_in_sync(record, wanted | set(record.in_sync))
+        gone = set(record.in_sync) - wanted
+        altered = election.shrink(grown, gone, election.min_in_sync_of(record, topic.overrides))
+        altered = replace(altered, partition_epoch=record.partition_epoch + 1)
+        altered = reassignment.finish(altered, self.able)
+        return ClusterChanges((_with(topic, {command.partition: altered}),))
+
+    def _reassign(self, command: c.Reassign) -> ClusterChanges:
+        changed: dict[str, dict[int, PartitionRecord]] = {}
+        for name, number, target in command.moves:
+            record = changed.get(name, {}).get(number) or self.partition(name, number)
+            if target is None:
+                moved = reassignment.cancel(record, self.able)
+            else:
+                reassignment.check_target(target, self.brokers)
+                moved = reassignment.begin(record, target, self.able)
+            changed.setdefault(name, {})[number] = moved
+        return ClusterChanges(
+            tuple(_with(self.topics[name], records) for name, records in changed.items())
+        )
+
+    def _set_factor(self, command: c.SetReplicationFactor) -> ClusterChanges:
+        topic = self._existing(command.topic)
+        loads = self._loads()
+        self._check_factor(command.factor, len(loads))
+        changed = {}
+        for number, record in enumerate(topic.partitions):
+            now = tuple(each for each in record.replicas if each not in record.removing)
+            if len(now) < command.factor:
+                target = placement.extend(now, command.factor, loads, number)
+            else:
+                target = placement.reduce(now, command.factor, record.leader)
+            changed[number] = reassignment.begin(record, target, self.able)
+        return ClusterChanges((_with(topic, changed),))
+
+    def _elect(self, command: c.ElectLeaders) -> ClusterChanges:
+        able, living = self.able, self.living
+        chosen = None if command.partitions is None else set(command.partitions)
+        for name, number in command.partitions or ():
+            self.partition(name, number)
+        warnings: list[str] = []
+        elected = 0
+
+        def change(placed: _Placed) -> PartitionRecord:
+            nonlocal elected
+            record = placed.record
+            name = placed.topic.name
+            if chosen is not None and (name, placed.number) not in chosen:
+                return record
+            leader = election.choose_leader(record, able)
+            if command.unclean and leader < 0 and record.leader < 0:
+                leader = next((each for each in record.replicas if each in living), -1)
+                if leader >= 0:
+                    record = replace(record, in_sync=(leader,))
+                    warnings.append(
+                        f"unclean election: broker {leader} leads {name}/{placed.number} although"
+                        " it was not in sync; acknowledged records may be lost"
+                    )
+            if leader < 0 or leader == record.leader:
+                return record
+            if record.leader >= 0 and leader != record.replicas[0]:
+                return record  # not the preferred one: moving would gain nothing
+            elected += 1
+            return election.with_leader(record, leader)
+
+        topics = self._each_partition(change)
+        return ClusterChanges(topics, answer=elected, warnings=tuple(warnings))
+
+    def _take_ids(self, command: c.TakeProducerIds) -> ClusterChanges:
+        first = self.next_producer_id
+        return ClusterChanges(next_producer_id=first + command.count, answer=first)
+
+    def _create_placed(self, command: CreateTopic) -> ClusterChanges:
+        placed = replace(command, brokers=tuple(load.broker_id for load in self._loads()))
+        changes = self.plan(placed)
+        return ClusterChanges(changes.topics, cluster=changes.cluster)
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _new_partitions(
+        self,
+        count: int,
+        factor: int,
+        brokers: tuple[int, ...],  # noqa: ARG002 - every broker that is able
+        first: int = 0,  # noqa: ARG002 - the load decides, not the number
+    ) -> tuple[PartitionRecord, ...]:
+        """Place new partitions on the living brokers by rack and load."""
+        loads = self._loads()
+        self._check_factor(factor, len(loads))
+        first_id = self.cluster.next_partition_id
+        return tuple(
+            PartitionRecord(first_id + place, replicas, replicas[0], 0, replicas)
+            for place, replicas in enumerate(placement.place(count, factor, loads, first_id))
+        )
+
+    def _check_factor(self, factor: int, brokers: int) -> None:
+        if not 1 <= factor <= brokers:
+            raise CommandError(
+                ErrorCode.INVALID_REPLICATION_FACTOR,
+                f"replication factor {factor} with {brokers} brokers that may take replicas;"
+                f" use 1 to {brokers}",
+            )
+
+    def _loads(self) -> list[placement.Load]:
+        able = ((each.broker_id, each.rack) for each in self.brokers.values() if each.leads)
+        return placement.measure(
+            able,
+            (record.replicas for topic in self.topics.values() for record in topic.partitions),
+        )
+
+    def _broker(self, broker_id: int) -> BrokerRecord:
+        broker = self.brokers.get(broker_id)
+        if broker is None:
+            raise CommandError(
+                ErrorCode.UNKNOWN_BROKER, f"there is no broker {broker_id} in this cluster"
+            )
+        return broker
+
+    def _each_partition(
+        self, change: Callable[[_Placed], PartitionRecord]
+    ) -> tuple[TopicRecord, ...]:
+        """Offer every partition to ``change``; give the topics of those that it changed."""
+        topics = []
+        for topic in self.topics.values():
+            changed = {}
+            for number, record in enumerate(topic.partitions):
+                altered = change(_Placed(topic, number, record))
+                if altered is not record:
+                    changed[number] = altered
+            if changed:
+                topics.append(_with(topic, changed))
+        return tuple(topics)
+
+    # --- snapshots -----------------------------------------------------------------------------
+
+    def encode(self) -> bytes:
+        """The whole state as bytes."""
+        cluster = self.cluster
+        packed: bytes = msgpack.packb(
+            [
+                SNAPSHOT_VERSION,
+                self.index,
+                [cluster.cluster_id, cluster.next_partition_id],
+                [broker.row() for broker in self.brokers.values()],
+                [topic.encode() for topic in self.topics.values()],
+                self.next_producer_id,
+            ]
+        )
+        return packed
+
+    def load(self, data: bytes) -> None:
+        """Replace the state by what `encode` made.
+
+        Raises:
+            ValueError: It is of a later version, or something else.
+        """
+        try:
+            version, index, cluster, brokers, topics, next_producer_id = msgpack.unpackb(data)[:6]
+            if version != SNAPSHOT_VERSION:
+                raise ValueError(f"version {version}, this broker reads {SNAPSHOT_VERSION}")
+            decoded = [TopicRecord.decode(topic) for topic in topics]
+            records = [BrokerRecord.from_row(row) for row in brokers]
+            self.cluster = ClusterRecord(cluster[0], cluster[1])
+        except (TypeError, ValueError, IndexError, msgpack.UnpackException) as exc:
+            raise ValueError(f"not a snapshot of the metadata: {exc}") from exc
+        self.index, self.next_producer_id = index, next_producer_id
+        self.brokers = {record.broker_id: record for record in records}
+        self.topics = {topic.name: topic for topic in decoded}
+
+
+def _with(topic: TopicRecord, changed: dict[int, PartitionRecord]) -> TopicRecord:
+    partitions = tuple(
+        changed.get(number, record) for number, record in enumerate(topic.partitions)
+    )
+    return replace(topic, partitions=partitions)
+
+
+_JUDGES: dict[type, Callable[..., ClusterChanges]] = {
+    c.FormCluster: ClusterState._form,
+    c.FenceBroker: ClusterState._fence,
+    c.LeaveBroker: ClusterState._leave,
+    c.SetMaintenance: ClusterState._maintain,
+    c.RemoveBroker: ClusterState._remove,
+    c.AlterInSync: ClusterState._alter_in_sync,
+    c.Reassign: ClusterState._reassign,
+    c.SetReplicationFactor: ClusterState._set_factor,
+    c.ElectLeaders: ClusterState._elect,
+    c.TakeProducerIds: ClusterState._take_ids,
+    CreateTopic: ClusterState._create_placed,
+}
