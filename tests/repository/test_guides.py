@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from streambus_broker import EmbeddedBroker
+from streambus_client import Admin
 from tests.repository.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ def program(path: Path) -> str:
     return "\n\n".join(block for block in blocks if not block.startswith(NOT_RUN))
 
 
-GUIDES = [path for path in sorted((ROOT / "docs" / "guides").glob("*.md")) if program(path)]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+GUIDES = [path for path in PAGES if program(path)]
 ALONE = [path for path in GUIDES if ADDRESS not in program(path)]
 WITH_BROKER = [path for path in GUIDES if ADDRESS in program(path)]
 
@@ -52,9 +55,10 @@ def test_guide_runs(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", WITH_BROKER, ids=lambda path: path.stem)
 def test_guide_runs_against_a_broker(path: Path, tmp_path: Path) -> None:
-    from streambus_broker import EmbeddedBroker
-
     with EmbeddedBroker() as broker:
+        if path.name == "README.md":  # which has created it on the command line before
+            with Admin(broker.address) as admin:
+                admin.create_topic("orders", partitions=3)
         run(program(path).replace(ADDRESS, broker.address), tmp_path)
 
 
