@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from streambus_storage._filesystem import Buffer
     from streambus_storage._scan import Release
+    from streambus_storage._store import Store
     from streambus_storage._view import View
 
     T = TypeVar("T")
@@ -31,20 +32,18 @@ class Snapshot(Readable):
         sequence: Sequence number of the last write that it shows.
     """
 
-    __slots__ = ("_check_tree", "_release", "_retain", "_view", "sequence")
+    __slots__ = ("_release", "_store", "_view", "sequence")
 
     def __init__(
         self,
         view: View,
         release: Release,
-        retain: Callable[[int], Release],
-        check_tree: Callable[[], None],
+        store: Store,
     ) -> None:
-        self._retain = retain
         self.sequence = view.sequence
         self._view: View | None = view
         self._release = release
-        self._check_tree = check_tree
+        self._store = store
 
     def __enter__(self) -> Snapshot:
         return self
@@ -56,17 +55,20 @@ class Snapshot(Readable):
         """Give up what the snapshot holds. Scans of it go on. Closing twice does nothing."""
         self._view = None
         self._release.now()
+        self._store.remove_unwanted()
 
     def _open_view(self) -> View:
-        self._check_tree()
+        self._store.check_open()
         view = self._view
         if view is None:
             raise ClosedError("the snapshot is closed")
         return view
 
     def _capture(self) -> tuple[View, Release, Callable[[], None]]:
-        release = self._retain(self.sequence)  # a scan outlives the snapshot that it came from
-        return self._open_view(), release, self._check_tree
+        release = self._store.retain(
+            self.sequence
+        )  # a scan outlives the snapshot that it came from
+        return self._open_view(), release, self._store.check_open
 
     @overload
     def get(self, key: Buffer) -> bytes | None: ...

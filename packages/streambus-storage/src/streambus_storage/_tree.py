@@ -318,7 +318,7 @@ class LSMTree(Readable):
     def snapshot(self) -> Snapshot:
         """Return a view of this moment that later writes do not change; close it when done."""
         view, release = self._store.view(ordered=True)
-        return Snapshot(view, release, self._store.retain, self._store.check_open)
+        return Snapshot(view, release, self._store)
 
     def _capture(self) -> tuple[View, Release, Callable[[], None]]:
         view, release = self._store.view(ordered=True)
@@ -336,9 +336,9 @@ class LSMTree(Readable):
         store = self._store
         store.check_writable()
         newest = self._writer.rotate(force=True)
-        if newest is None:
-            return
-        self._flusher.wait(newest)
+        if newest is not None:
+            self._flusher.wait(newest)
+        store.remove_unwanted()
 
     def compact(self, start: Buffer | None = None, stop: Buffer | None = None) -> None:
         """Flush, then bring the tables of a range into one level, and return when done.

@@ -198,29 +198,34 @@ class Writer:
         Raises:
             StorageError: The next segment could not be created; everything is as before.
         """
+        newest, fresh = self._freeze(force=force)
+        if fresh:
+            # No state is held here: what runs now may remove the files of an older one.
+            self._store.refresh_gate()
+            self._flusher().wake()
+        return newest
+
+    def _freeze(self, *, force: bool) -> tuple[MemTable | None, bool]:
+        """Do the rotation; return the newest frozen memtable, and whether it is a new one."""
         store = self._store
         with store.rotate_lock:
             state = store.present()
-            active = state.active
             least = 1 if force else self._memtable_bytes
-            if active.bytes < least:
-                return state.frozen[0] if state.frozen else None
+            if state.active.bytes < least:
+                return (state.frozen[0] if state.frozen else None), False
             following = store.prepared or store.create_segment()
             with store.write_lock:
                 state = store.present()
-                old = store.segment
+                old, active = store.segment, state.active
                 assert old is not None
                 store.prepared = None
                 store.unsynced.append(old)
                 store.segment = following
                 store.counters.log_bytes += old.file.size
-                fresh = MemTable(following.number, store.last_sequence + 1)
-                active = state.active
                 store.counters.user_bytes += active.user_bytes
+                fresh = MemTable(following.number, store.last_sequence + 1)
                 store.state = TreeState(fresh, (active, *state.frozen), state.tables)
-        store.refresh_gate()
-        self._flusher().wake()
-        return active
+        return active, True
 
     # -- the gate --------------------------------------------------------------------------
 
