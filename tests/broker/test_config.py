@@ -136,6 +136,14 @@ def test_a_misspelt_variable_is_warned_about_and_the_clients_are_not() -> None:
     ]
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0:9092", "[::]:0"])
+def test_an_address_that_is_none_to_connect_to_is_warned_about(address: str) -> None:
+    flags = {"listen": address, "insecure": True}
+    (warning,) = load_config(None, {}, flags).warnings
+    assert "advertise" in warning
+    assert load_config(None, {}, flags | {"advertise": "broker.example:9092"}).warnings == []
+
+
 def test_levels_per_component() -> None:
     config = BrokerConfig(log_level="warning", log_levels="network=debug,storage=error")
     levels = config.levels()

@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streambus_broker.config.addresses import split_address
 from streambus_broker.config.broker import BrokerConfig
 from streambus_broker.config.table import parse_settings, settings_of
 from streambus_broker.errors import ConfigError, SettingError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENT_PREFIX = "STREAMBUS_"
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to warn of them
 CONFIG_BYTES_MAX = 1024 * 1024
 
 
@@ -76,6 +78,11 @@ def load_config(
         config = BrokerConfig(**values)  # type: ignore[arg-type]  # parsed by key
     except ConfigError as exc:
         raise ConfigError([_with_source(problem, sources) for problem in exc.problems]) from exc
+    if not config.advertise and split_address(config.listen)[0] in EVERY_ADDRESS:
+        warnings.append(
+            f"listen = {config.listen!r} is no address that clients elsewhere can connect to; tell"
+            " them one with advertise = HOST:PORT (--set advertise=HOST:PORT)"
+        )
     return LoadedConfig(config, sources, warnings)
 
 

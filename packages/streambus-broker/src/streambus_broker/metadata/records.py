@@ -116,4 +116,5 @@ def _row(record: Any) -> list[Any]:
 
 
 def _partition(row: list[Any]) -> PartitionRecord:
-    return PartitionRecord(*(tuple(each) if isinstance(each, list) else each for each in row[:8]))
+    values: list[Any] = [tuple(each) if isinstance(each, list) else each for each in row[:8]]
+    return PartitionRecord(*values)
