@@ -1,0 +1,157 @@
+"""Scenario 22: iterators across flush, compaction and close, with any bounds, both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streambus_storage import ClosedError, InvalidArgumentError
+from streambus_storage.testing import random_source
+from tests.storage.model import Model, Shape, apply_to_tree, random_key, random_operation
+from tests.storage.option_sets import random_options
+from tests.storage.scenarios.disk import new_world, open_tree
+
+if TYPE_CHECKING:
+    import random
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_22_held_iterators_equal_the_model_of_their_beginning(seed: int) -> None:
+    draw = random_source(seed, "iterators")
+    world = new_world(seed, eagerness=draw.choice((0.0, 0.5, 1.0)))
+    tree = open_tree(world, **random_options(draw))
+    shape = Shape(keys=80, value_bytes_max=200)
+    model = Model()
+    held = []
+    for serial in range(250):
+        operation = random_operation(draw, shape, serial)
+        apply_to_tree(tree, operation)
+        model.apply(operation)
+        dice = draw.random()
+        if dice < 0.12:
+            bounds = random_bounds(draw, shape)
+            held.append((tree.scan(**bounds), list(model.scan(**bounds)), bounds))
+        elif dice < 0.4 and held:
+            scan, expected, bounds = draw.choice(held)
+            for _ in range(draw.randrange(6)):
+                assert next(scan, None) == (expected.pop(0) if expected else None), bounds
+        elif dice < 0.45:
+            tree.flush()
+        elif dice < 0.48:
+            tree.compact()
+        elif dice < 0.6:
+            world.scheduler.run_one()
+    for scan, expected, bounds in held:
+        assert list(scan) == expected, bounds
+    tree.close()
+
+
+def random_bounds(draw: random.Random, shape: Shape) -> dict[str, object]:
+    """Bounds for a scan: none, one, both, or a prefix."""
+    one, two = sorted((random_key(draw, shape), random_key(draw, shape)))
+    bounds: dict[str, object] = draw.choice(
+        (
+            {},
+            {"start": one},
+            {"stop": two},
+            {"start": one, "stop": two},
+            {"prefix": one[:1]},
+            {"prefix": one},
+            {"start": one, "stop": one},
+        )
+    )
+    return {**bounds, "reverse": draw.random() < 0.5}
+
+
+def test_22_iterator_of_a_closed_tree_is_a_typed_error_and_never_an_early_end() -> None:
+    world = new_world()
+    tree = open_tree(world, cache_bytes=0)
+    for number in range(500):
+        tree.put(b"%03d" % number, b"v" * 30)
+    tree.flush()
+    scans = [tree.scan(reverse=reverse) for reverse in (False, True)]
+    fresh = tree.scan()
+    view = tree.snapshot()
+    for scan in scans:
+        next(scan)
+    tree.close()
+    for scan in (*scans, fresh):
+        found = 0
+        with pytest.raises(ClosedError):
+            for _ in scan:
+                found += 1
+        assert found < 500
+    for call in (
+        lambda: view.get(b"001"),
+        lambda: list(view.scan()),
+        lambda: tree.get(b"001"),
+        lambda: list(tree.scan()),
+        lambda: tree.put(b"1", b"1"),
+        lambda: tree.delete(b"1"),
+        lambda: tree.delete_range(b"1", b"2"),
+        lambda: tree.first(b""),
+        lambda: tree.last(b""),
+        lambda: tree.multi_get([b"1"]),
+        lambda: b"1" in tree,
+        lambda: tree.get_view(b"1"),
+        lambda: tree.locate(b"1"),
+        tree.snapshot,
+        tree.flush,
+        tree.compact,
+        tree.sync,
+        tree.verify,
+        tree.stats,
+        lambda: tree.checkpoint("/data/copy"),
+        lambda: tree.on_durable(1, print),
+        lambda: tree.wait_durable(10**6),
+    ):
+        with pytest.raises(ClosedError):
+            call()
+    view.close()
+    tree.close()
+
+
+def test_22_inverted_range_is_refused_and_an_empty_one_is_empty() -> None:
+    world = new_world()
+    with open_tree(world) as tree:
+        tree.put(b"k", b"v")
+        assert list(tree.scan(start=b"k", stop=b"k")) == []
+        with pytest.raises(InvalidArgumentError):
+            tree.scan(start=b"z", stop=b"a")
+        with pytest.raises(InvalidArgumentError):
+            tree.delete_range(b"z", b"a")
+        with pytest.raises(InvalidArgumentError):
+            tree.scan(prefix=b"k", start=b"a")
+        assert dict(tree.scan()) == {b"k": b"v"}
+
+
+def test_22_held_iterator_keeps_deleted_tables_readable() -> None:
+    world = new_world()
+    tree = open_tree(world, cache_bytes=0)
+    expected = {b"%03d" % number: b"v" * 40 for number in range(300)}
+    for key, value in expected.items():
+        tree.put(key, value)
+    tree.flush()
+    scan = tree.scan()
+    found = dict([next(scan)])
+    tree.delete_range(b"", b"\xff")
+    tree.flush()
+    tree.compact()
+    found.update(scan)
+    assert found == expected
+    assert dict(tree.scan()) == {}
+    tree.close()
+
+
+def test_22_scan_ends_early_by_close_and_by_a_with_block() -> None:
+    world = new_world()
+    tree = open_tree(world)
+    for number in range(50):
+        tree.put(b"%02d" % number, b"v")
+    with tree.scan() as scan:
+        assert next(scan)[0] == b"00"
+    with pytest.raises(ClosedError):
+        next(scan)
+    scan.close()
+    tree.close()
