@@ -75,8 +75,7 @@ def open_store(path: str, options: Options, *, create: bool, read_only: bool) ->
         if not create:
             raise NotATreeError(path, "there is no such directory")
         with translate(path, "create"):
-            fs.make_directory(path)
-            fs.sync_directory(os.path.dirname(os.path.abspath(path)))
+            _make_durable_directory(fs, os.path.abspath(path))
     with translate(path, "list"):
         listing = sort_names(fs.list_directory(path))
     if not listing.has_current:
@@ -94,6 +93,18 @@ def open_store(path: str, options: Options, *, create: bool, read_only: bool) ->
     except BaseException:
         lock.release()
         raise
+
+
+def _make_durable_directory(fs: FileSystem, path: str) -> None:
+    """Create a directory with all that is missing above it, so that it survives a loss of power."""
+    missing: list[str] = []
+    ancestor = path
+    while not fs.exists(ancestor):
+        missing.append(ancestor)
+        ancestor = os.path.dirname(ancestor)
+    fs.make_directory(path)
+    for directory in reversed(missing):
+        fs.sync_directory(os.path.dirname(directory))
 
 
 def _check_fresh(fs: FileSystem, path: str, listing: Listing, *, create: bool) -> None:

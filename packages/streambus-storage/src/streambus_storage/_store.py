@@ -37,7 +37,13 @@ from streambus_storage._stats import Counters
 from streambus_storage._view import Tables, TreeState, View
 from streambus_storage._wal_format import encode_mark
 from streambus_storage._wal_writer import SegmentWriter
-from streambus_storage.errors import ClosedError, ReadOnlyError, StorageError, TreeFailedError
+from streambus_storage.errors import (
+    ClosedError,
+    DiskFullError,
+    ReadOnlyError,
+    StorageError,
+    TreeFailedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -302,8 +308,7 @@ class Store:
 
         Raises:
             DiskFullError: There is no room; nothing has changed.
-            StorageIOError: It was not written; nothing has changed.
-            TreeFailedError: It was written and not synced: the tree has failed.
+            TreeFailedError: Nobody knows whether it is on the disk: the tree has failed.
         """
         manifest = self.manifest
         assert manifest is not None
@@ -313,7 +318,12 @@ class Store:
         try:
             manifest.append(edit)
         except OSError as exc:
-            raise translated(path, "append", exc) from exc
+            error = translated(path, "append", exc)
+            if isinstance(error, DiskFullError):
+                raise error from exc
+            # The edit may have reached the disk whole: keep the files of both states.
+            self.fail(error)
+            raise TreeFailedError(error) from exc
         try:
             manifest.sync()
             if manifest.wants_roll():
@@ -359,7 +369,11 @@ class Store:
                 state = self.present()
                 frozen = tuple(table for table in state.frozen if table is not flushed)
                 self.state = TreeState(state.active, frozen, tables)
-                retired = [w for w in self.unsynced if flushed and w.number == flushed.segment]
+                retired = [
+                    writer
+                    for writer in self.unsynced
+                    if flushed is not None and writer.number == flushed.segment
+                ]
             moved = {meta.number for _, meta in edit.added}
             for number in edit.removed:
                 if number not in moved:

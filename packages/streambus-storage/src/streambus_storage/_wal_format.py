@@ -64,6 +64,11 @@ class WalRecord(NamedTuple):
     ranges: list[RangeOperation]
 
     @property
+    def is_mark(self) -> bool:
+        """Whether it has no operations, and only says what is durable."""
+        return not (self.keys or self.ranges)
+
+    @property
     def last_sequence(self) -> int:
         """Sequence number of its last operation; of the one before it, for a mark."""
         return self.sequence + len(self.keys) + len(self.ranges) - 1

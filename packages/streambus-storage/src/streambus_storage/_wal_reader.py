@@ -105,11 +105,15 @@ def scan_segment(
         if isinstance(record, str):
             yield offset, record
             return
-        if record.sequence != next_sequence:
+        # A mark repeats what was known when it was written; an ingest may have come after that.
+        if record.sequence != next_sequence and not (
+            record.is_mark and record.sequence < next_sequence
+        ):
             yield offset, f"a record has sequence {record.sequence}, not {next_sequence}"
             return
         yield record
-        next_sequence = record.last_sequence + 1
+        if not record.is_mark:
+            next_sequence = record.last_sequence + 1
         offset = record.end
     yield offset, ""
 
@@ -205,8 +209,9 @@ def replay(
         end, reason = WAL_HEADER_BYTES, ""
         for item in scan_segment(data, segment.number, last + 1):
             if isinstance(item, WalRecord):
-                fill(memtable, item)
-                last = item.last_sequence
+                if not item.is_mark:
+                    fill(memtable, item)
+                    last = item.last_sequence
                 durable = max(durable, item.durable)
                 report.records += 1
             else:
@@ -219,7 +224,13 @@ def replay(
         if memtable.last_sequence >= memtable.first_sequence:
             memtables.append(memtable)
         behind = segments[position + 1 :]
-        if reason or _has_successor_records(file_system, directory, behind, last):
+        follows = _first_sequence(file_system, directory, behind)
+        if follows == last + 1 and (segment.sealed is None or end >= segment.sealed):
+            # Nothing is missing: what lies behind the last record is a failed append's garbage.
+            if reason:
+                report.torn.append(TornTail(path, end, file_bytes - end, reason))
+            continue
+        if reason or follows is not None:
             durable = newest_durable_mark(data, end, segment.number, durable)
             for other in behind:
                 durable = max(durable, _durable_in(file_system, directory, other, durable))
@@ -237,22 +248,25 @@ def replay(
     return Replayed(memtables, ends, [], last)
 
 
-def _has_successor_records(
-    file_system: FileSystem, directory: str, behind: list[Segment], last: int
-) -> bool:
-    """Tell whether the next segment begins with a record that does not follow ``last``.
+def _first_sequence(
+    file_system: FileSystem, directory: str, segments: list[Segment]
+) -> int | None:
+    """Return the sequence number of the first operation in ``segments``; None: there is none.
 
-    Then this segment's end is missing, though it was cut at the border of a record.
+    If it does not follow the last one before them, then the end of the log before them is
+    missing, even where it was cut at the border of a record.
     """
-    for segment in behind:
+    for segment in segments:
         path = segment_path(directory, segment.number)
         if not file_system.exists(path):
             raise CorruptionError(path, 0, "a segment of the write-ahead log is missing")
         data = read_whole(file_system, path)
-        first = decode_record(data, WAL_HEADER_BYTES, segment.number)
-        if isinstance(first, WalRecord):
-            return first.sequence != last + 1
-    return False
+        offset = WAL_HEADER_BYTES
+        while isinstance(record := decode_record(data, offset, segment.number), WalRecord):
+            if not record.is_mark:
+                return record.sequence
+            offset = record.end
+    return None
 
 
 def _durable_in(file_system: FileSystem, directory: str, segment: Segment, above: int) -> int:
