@@ -35,29 +35,39 @@ class Contender(Protocol):
     """What a workload may ask of an engine; ``name`` is the column of the table."""
 
     name: str
-    put: Callable[[bytes, bytes], Any]
-    get: Callable[[bytes], bytes | None]
+
+    @property
+    def put(self) -> Callable[[bytes, bytes], Any]:
+        """Write one entry."""
+
+    @property
+    def get(self) -> Callable[[bytes], bytes | None]:
+        """Look one key up."""
+
+    @property
+    def first(self) -> Callable[[bytes], Pair | None]:
+        """The first entry under a prefix."""
+
+    @property
+    def last(self) -> Callable[[bytes], Pair | None]:
+        """The last entry under a prefix."""
+
+    @property
+    def delete_range(self) -> Callable[[bytes, bytes], Any]:
+        """Delete start ≤ key < stop, by a range tombstone where the engine has one."""
+
+    @property
+    def multi_get(self) -> Callable[[Sequence[bytes]], Sequence[bytes | None]]:
+        """Look many keys up at once, in the way that is fastest in this binding."""
 
     def put_batch(self, pairs: Sequence[Pair]) -> None:
         """Write all pairs in one atomic batch."""
-
-    def multi_get(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        """Look many keys up at once, in the way that is fastest in this binding."""
 
     def scan(self) -> Iterable[Pair]:
         """Iterate over everything, ascending."""
 
     def scan_backward(self) -> Iterable[Pair]:
         """Iterate over everything, descending."""
-
-    def first(self, prefix: bytes) -> Pair | None:
-        """The first entry under a prefix."""
-
-    def last(self, prefix: bytes) -> Pair | None:
-        """The last entry under a prefix."""
-
-    def delete_range(self, start: bytes, stop: bytes) -> None:
-        """Delete start ≤ key < stop, by a range tombstone where the engine has one."""
 
     def settle(self) -> None:
         """Flush the memtable and compact everything."""

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen 
 from bench.report import PLOTS  # noqa: E402 - the same
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.report import Row
@@ -79,7 +79,7 @@ def lines(curves: Curves, name: str, title: str) -> Path:
     return _save(figure, name)
 
 
-def distribution(series: dict[str, Sequence[float]], name: str, title: str, unit: str) -> Path:
+def distribution(series: Mapping[str, Sequence[float]], name: str, title: str, unit: str) -> Path:
     """Complementary distribution: which share of the values exceeds x, both axes logarithmic."""
     figure, axes = plt.subplots(figsize=(7, 4))
     for label, values in series.items():

@@ -74,6 +74,11 @@ def logs(disk: SimulatedFileSystem) -> list[str]:
     return paths(disk, ".wal")
 
 
+def written_log(disk: SimulatedFileSystem) -> str:
+    """The segment that was written to; another one may lie prepared and empty."""
+    return max(logs(disk), key=lambda path: disk.files()[path])
+
+
 def tables(disk: SimulatedFileSystem) -> list[str]:
     """The sorted tables."""
     return paths(disk, ".sst")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streambus_storage import CorruptionError, WriteBatch
-from tests.storage.scenarios.disk import contents, logs, new_world, open_tree, rebuilt
+from streambus_storage import CorruptionError, DiskFullError, WriteBatch
+from streambus_storage.testing import CUT_MODES
+from tests.storage.scenarios.disk import contents, logs, new_world, open_tree, rebuilt, written_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ def crashed_after_a_batch() -> tuple[SimulatedWorld, str, int, int]:
     tree = open_tree(world)
     for key, value in BEFORE.items():
         tree.put(key, value)
-    path = logs(world.disk)[-1]
+    path = written_log(world.disk)
     start = world.disk.files()[path]
     batch = WriteBatch()
     for key, value in LAST.items():
@@ -56,6 +57,7 @@ def test_02_last_record_harmed_at_each_byte_loses_exactly_its_batch(
 ) -> None:
     world, path, start, end = crashed_after_a_batch()
     original = world.disk.content(path)
+    assert end - start > 60
     for at in range(start, end):
         harmed = rebuilt(world)
         harm(harmed, path, at, end)
@@ -82,7 +84,7 @@ def test_03_bit_flipped_before_the_synced_position_is_an_error_with_its_place() 
     tree = open_tree(world)
     for number in range(6):
         tree.put(b"%d" % number, b"v" * 20, sync=True)
-    path = logs(world.disk)[-1]
+    path = written_log(world.disk)
     end = world.disk.files()[path]
     killed = rebuilt(world)
     tree.close()
@@ -110,7 +112,7 @@ def test_03_open_after_damage_changes_nothing_on_the_disk() -> None:
         tree.put(b"%d" % number, b"v", sync=True)
     killed = rebuilt(world)
     tree.close()
-    path = logs(killed.disk)[-1]
+    path = written_log(killed.disk)
     killed.disk.flip_bit(path, killed.disk.files()[path] // 2)
     before = {name: killed.disk.content(name) for name in killed.disk.files()}
     for _ in range(2):
@@ -120,7 +122,7 @@ def test_03_open_after_damage_changes_nothing_on_the_disk() -> None:
     assert {k: v for k, v in after.items() if v} == {k: v for k, v in before.items() if v}
 
 
-def two_logs() -> tuple[SimulatedWorld, list[str]]:
+def two_logs(*, synced: bool) -> tuple[SimulatedWorld, list[str]]:
     """A killed world with at least three log segments, nothing of them in tables."""
     world = new_world(eagerness=0.0)
     tree = open_tree(
@@ -131,12 +133,17 @@ def two_logs() -> tuple[SimulatedWorld, list[str]]:
         tree.put(b"%03d" % number, b"v" * 50)
         number += 1
     tree.put(b"end", b"v")
+    if synced:
+        tree.sync()
     return rebuilt(world), logs(world.disk)
 
 
 @pytest.mark.parametrize("segment", [0, 1])
-def test_04_tail_of_an_older_log_damaged_while_a_newer_lives_leaves_no_hole(segment: int) -> None:
-    world, segments = two_logs()
+@pytest.mark.parametrize("synced", [False, True])
+def test_04_tail_of_an_older_log_damaged_while_a_newer_lives_leaves_no_hole(
+    segment: int, synced: bool
+) -> None:
+    world, segments = two_logs(synced=synced)
     whole = contents(rebuilt(world))
     path = segments[segment]
     size = world.disk.files()[path]
@@ -149,6 +156,7 @@ def test_04_tail_of_an_older_log_damaged_while_a_newer_lives_leaves_no_hole(segm
             except CorruptionError as error:
                 assert error.path in segments
                 continue
+            assert not synced or found == whole, "synced, and lost without a word"
             keys = sorted(whole)
             assert found == whole or sorted(found) == keys[: len(found)], "a hole in the order"
             assert b"end" not in found or found == whole
@@ -156,7 +164,7 @@ def test_04_tail_of_an_older_log_damaged_while_a_newer_lives_leaves_no_hole(segm
 
 @pytest.mark.parametrize("segment", [0, 1])
 def test_05_older_log_deleted_or_shortened_fails_the_open(segment: int) -> None:
-    world, segments = two_logs()
+    world, segments = two_logs(synced=True)
     missing = rebuilt(world)
     missing.disk.unlink(segments[segment])
     with pytest.raises(CorruptionError):
@@ -165,3 +173,25 @@ def test_05_older_log_deleted_or_shortened_fails_the_open(segment: int) -> None:
     shorter.disk.shorten(segments[segment], shorter.disk.files()[segments[segment]] // 2)
     with pytest.raises(CorruptionError):
         open_tree(shorter)
+
+
+def test_04_garbage_of_a_failed_append_before_a_rotation_is_no_hole() -> None:
+    """The disk fills up in the middle of a record; the next write goes to the next segment."""
+    world = new_world(eagerness=0.0)
+    tree = open_tree(world)
+    tree.put(b"first", b"1")
+    world.scheduler.run_until_idle()  # the next segment is prepared
+    world.disk.capacity_bytes = world.disk.used_bytes + 50
+    with pytest.raises(DiskFullError):
+        tree.put(b"too large", b"v" * 500)
+    world.disk.capacity_bytes = None
+    tree.on_durable(tree.last_sequence, print)
+    assert tree._writer.rotate(force=True) is not None
+    tree.put(b"second", b"2")
+    expected = {b"first": b"1", b"second": b"2"}
+    assert contents(rebuilt(world)) == expected
+    tree.sync()
+    for mode in CUT_MODES:
+        assert contents(world.power_cut(mode, seed=1)) == expected
+    tree.close()
+    assert contents(world) == expected

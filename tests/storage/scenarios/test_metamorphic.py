@@ -26,12 +26,12 @@ from tests.storage.model import Model, Shape, apply_to_tree, random_operation
 from tests.storage.option_sets import random_options
 from tests.storage.scenarios.disk import (
     contents,
-    logs,
     manifests,
     new_world,
     open_tree,
     rebuilt,
     tables,
+    written_log,
 )
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_25_unknown_format_version_is_refused_and_nothing_is_touched(kind: str) 
     tree.put(b"k", b"v", sync=True)
     killed = rebuilt(world)
     tree.close()
-    path = (logs if kind == "log" else manifests)(killed.disk)[-1]
+    path = written_log(killed.disk) if kind == "log" else manifests(killed.disk)[-1]
     killed.disk.damage(path, 0, with_version(killed.disk.content(path), 99, 32))
     before = {name: killed.disk.content(name) for name in killed.disk.files()}
     with pytest.raises(FormatVersionError) as caught:

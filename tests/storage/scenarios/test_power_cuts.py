@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import pytest
 
+from streambus_storage import LSMTree
 from streambus_storage.testing import CUT_MODES, SimulatedFileSystem, random_source
 from tests.storage.cuts import Run
 from tests.storage.scenarios.disk import (
     PATH,
+    SMALL,
     contents,
     cut,
     logs,
@@ -149,3 +151,14 @@ def test_09_killed_process_leaves_its_logs_to_be_replayed_once() -> None:
     assert len(logs(killed.disk)) <= 2
     assert contents(cut(killed, "drop")) == {b"k": b"v"}
     assert killed.disk.exists(PATH)
+
+
+def test_06_tree_in_directories_that_did_not_exist_survives_a_cut() -> None:
+    world = new_world()
+    options = world.options(**SMALL)
+    tree = LSMTree.open("/one/two/three/tree", options)
+    tree.put(b"k", b"v", sync=True)
+    after = cut(world, "drop")
+    with LSMTree.open("/one/two/three/tree", after.options(**SMALL), create=False) as again:
+        assert dict(again.scan()) == {b"k": b"v"}
+    tree.close()

@@ -122,15 +122,10 @@ class Compactor:
     def _carry_out(self, plan: Plan, tables: Tables | None) -> None:
         store = self._store
         if isinstance(plan, Drop):
-            numbers = [table.number for table in plan.tables]
-            store.install(lambda _: VersionEdit(removed=numbers))
-            store.counters.dropped_tables += len(numbers)
+            store.install(lambda version: _drop(plan, version))
+            store.counters.dropped_tables += len(plan.tables)
         elif isinstance(plan, Move):
-            moved = VersionEdit(
-                added=[(plan.level, table) for table in plan.tables],
-                removed=[table.number for table in plan.tables],
-            )
-            store.install(lambda _: moved)
+            store.install(lambda version: _move(plan, version))
             store.counters.moves += len(plan.tables)
         else:
             assert tables is not None
@@ -226,6 +221,22 @@ class Compactor:
             else:
                 raise CompactionFilterError(f"the compaction filter returned {verdict!r}")
         return kept
+
+
+def _drop(plan: Drop, version: Version) -> VersionEdit:
+    """Return the edit of a drop; a flush may have dropped some of the tables meanwhile."""
+    there = {table.number for _, table in version.tables()}
+    return VersionEdit(removed=[t.number for t in plan.tables if t.number in there])
+
+
+def _move(plan: Move, version: Version) -> VersionEdit:
+    """Return the edit of a move; a flush may have dropped some of the tables meanwhile."""
+    there = {table.number for _, table in version.tables()}
+    tables = [table for table in plan.tables if table.number in there]
+    return VersionEdit(
+        added=[(plan.level, table) for table in tables],
+        removed=[table.number for table in tables],
+    )
 
 
 def _inputs(plan: Merge, tables: Tables) -> list[Source]:

@@ -29,6 +29,11 @@ class Release:
     def __init__(self, callback: Callable[[], None]) -> None:
         self._callback: Callable[[], None] | None = callback
 
+    @property
+    def done(self) -> bool:
+        """Whether it has called back."""
+        return self._callback is None
+
     def now(self) -> None:
         """Call back, unless that was done."""
         callback, self._callback = self._callback, None
@@ -84,6 +89,8 @@ class Scan:
 def _pairs(slices: Iterator[Slice], release: Release, reverse: bool) -> Iterator[Iterator[Pair]]:
     """Turn slices into iterators of pairs; holds ``release`` as long as it is held itself."""
     for keys, values in slices:
+        if release.done:  # what was released may be overwritten: nothing may be read any more
+            raise ClosedError("the scan is closed")
         if reverse:
             yield zip(reversed(keys), reversed(values), strict=True)
         else:

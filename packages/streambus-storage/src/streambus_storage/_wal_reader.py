@@ -248,9 +248,7 @@ def replay(
     return Replayed(memtables, ends, [], last)
 
 
-def _first_sequence(
-    file_system: FileSystem, directory: str, segments: list[Segment]
-) -> int | None:
+def _first_sequence(file_system: FileSystem, directory: str, segments: list[Segment]) -> int | None:
     """Return the sequence number of the first operation in ``segments``; None: there is none.
 
     If it does not follow the last one before them, then the end of the log before them is

@@ -28,8 +28,8 @@ KINDS = (
 )
 """Every kind of call. Closing and releasing cannot fail: there is nothing one could do then."""
 
-INFALLIBLE = frozenset({"exists", "size"})
-"""Kinds that are counted and can be cut at, but that a test of failures may leave out."""
+INFALLIBLE = frozenset({"exists"})
+"""Kinds that are counted and can be cut at, and never fail: nor do they in reality."""
 
 
 class Call(NamedTuple):
@@ -49,7 +49,7 @@ class Fault:
     """Makes matching calls fail.
 
     Attributes:
-        kind: one of `KINDS`, or ``"*"`` for any.
+        kind: one of `KINDS`, or ``"*"`` for any that can fail.
         nth: the first matching call that fails, counted from 1 since the fault was set.
         times: how many matching calls fail from there on; None means all of them.
         errno: the error number of the `OSError`.
@@ -73,7 +73,9 @@ class Fault:
 
     def strikes(self, call: Call) -> bool:
         """Count a call, and tell whether it fails."""
-        if (self.kind != "*" and self.kind != call.kind) or self.path not in call.path:
+        if self.path not in call.path or (
+            call.kind in INFALLIBLE if self.kind == "*" else self.kind != call.kind
+        ):
             return False
         self.seen += 1
         if self.seen < self.nth or (self.times is not None and self.hits >= self.times):
