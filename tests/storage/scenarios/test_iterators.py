@@ -51,13 +51,13 @@ def random_bounds(draw: random.Random, shape: Shape) -> dict[str, Any]:
     """Bounds for a scan: none, one, both, or a prefix."""
     one, two = sorted((random_key(draw, shape), random_key(draw, shape)))
     choices: list[dict[str, Any]] = [
-            {},
-            {"start": one},
-            {"stop": two},
-            {"start": one, "stop": two},
-            {"prefix": one[:1]},
-            {"prefix": one},
-            {"start": one, "stop": one},
+        {},
+        {"start": one},
+        {"stop": two},
+        {"start": one, "stop": two},
+        {"prefix": one[:1]},
+        {"prefix": one},
+        {"start": one, "stop": one},
     ]
     return {**draw.choice(choices), "reverse": draw.random() < 0.5}
 

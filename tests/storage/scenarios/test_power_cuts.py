@@ -23,7 +23,7 @@ from tests.storage.scenarios.disk import (
     tables,
 )
 
-SEEDS = range(1, 13)
+SEEDS = range(1, 7)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
