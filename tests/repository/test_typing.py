@@ -8,6 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from streambus_broker import EmbeddedBroker
+from tests.repository import user_program
+
 LIBRARIES = ["streambus_storage", "streambus_raft", "streambus_protocol", "streambus_client"]
 
 
@@ -87,3 +90,8 @@ def test_missing_annotations_are_noticed() -> None:
         "C.p: result",
         "C.c: parameter x",
     ]
+
+
+def test_user_program_runs() -> None:
+    with EmbeddedBroker() as broker:
+        user_program.main(broker.address)

@@ -30,6 +30,7 @@ KNOWN_ELSEWHERE = {
     "serve": "run a broker (streambus-broker)",
     "demo": "see a broker lose nothing, kill -9 included (streambus-broker)",
     "migrate": "move from Apache Kafka (streambus-migrate)",
+    "storage": "look into a data directory (streambus-storage)",
 }
 """What help says of sub-commands of the other distributions, which it does not import."""
 
