@@ -12,48 +12,38 @@ import pytest
 
 from tests.repository.conftest import ROOT
 
-BREACHES = {
-    "a leaf imports a leaf": (
-        "streambus-storage/src/streambus_storage/_breach.py",
-        "import streambus_protocol\n",
-        "Distributions depend downwards only",
+BREACHES = [
+    ("streambus_storage", "import streambus_protocol", "streambus_protocol"),
+    ("streambus_raft", "import streambus_client", "streambus_client"),
+    ("streambus_client", "from streambus_broker import __version__", "streambus_broker"),
+    ("streambus_migrate", "import streambus_storage", "streambus_storage"),
+    (
+        "streambus_broker",
+        "from streambus_storage._version import __version__",
+        "streambus_storage._version",
     ),
-    "a leaf imports upwards": (
-        "streambus-raft/src/streambus_raft/_breach.py",
-        "import streambus_client\n",
-        "Distributions depend downwards only",
+    (
+        "streambus_broker",
+        "def late() -> None:\n    import streambus_raft._version",
+        "streambus_raft._version",
     ),
-    "the client imports the broker": (
-        "streambus-client/src/streambus_client/_breach.py",
-        "from streambus_broker import __version__\n",
-        "Distributions depend downwards only",
+    (
+        "streambus_client",
+        "import streambus_protocol._version as version",
+        "streambus_protocol._version",
     ),
-    "migrate imports the engine": (
-        "streambus-migrate/src/streambus_migrate/breach.py",
-        "import streambus_storage\n",
-        "The client and migrate know neither engine nor consensus",
+    ("streambus_migrate", "from streambus_client import _version", "streambus_client._version"),
+]
+"""Who breaks a rule, how, and what is imported against it."""
+
+CONTRACTS = [
+    "Distributions depend downwards only",
+    "The client and migrate know neither engine nor consensus",
+    *(
+        f"Nobody reaches past the front door of streambus_{name}"
+        for name in ("storage", "raft", "protocol", "client")
     ),
-    "the broker reaches into the engine": (
-        "streambus-broker/src/streambus_broker/breach.py",
-        "from streambus_storage._version import __version__\n",
-        "Nobody reaches past the front door of streambus_storage",
-    ),
-    "the broker reaches into the Raft library": (
-        "streambus-broker/src/streambus_broker/breach.py",
-        "def late() -> None:\n    import streambus_raft._version\n",
-        "Nobody reaches past the front door of streambus_raft",
-    ),
-    "the client reaches into the protocol": (
-        "streambus-client/src/streambus_client/_breach.py",
-        "import streambus_protocol._version as version\n",
-        "Nobody reaches past the front door of streambus_protocol",
-    ),
-    "migrate reaches into the client": (
-        "streambus-migrate/src/streambus_migrate/breach.py",
-        "from streambus_client import _version\n",
-        "Nobody reaches past the front door of streambus_client",
-    ),
-}
+]
 SOURCES = sorted((ROOT / "packages").glob("*/src"))
 
 
@@ -95,13 +85,16 @@ def test_contracts_are_kept() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("breach", BREACHES)
-def test_contracts_notice(breach: str, copied: Path) -> None:
-    path, content, contract = BREACHES[breach]
-    (copied / "packages" / path).write_text(content, encoding="utf-8")
+def test_contracts_notice_every_breach(copied: Path) -> None:
+    expected = []
+    for number, (package, content, imported) in enumerate(BREACHES):
+        folder = f"packages/{package.replace('_', '-')}/src/{package}"
+        (copied / folder / f"breach_{number}.py").write_text(content + "\n", encoding="utf-8")
+        expected.append(f"{package}.breach_{number} -> {imported}")
     done = lint_imports(copied)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert f"{contract} BROKEN" in done.stdout, done.stdout
+    assert [name for name in CONTRACTS if f"{name} BROKEN" not in done.stdout] == []
+    assert [breach for breach in expected if breach not in done.stdout] == []
 
 
 def test_errors_are_open_to_all(copied: Path) -> None:
