@@ -74,13 +74,13 @@ LogRecord: TypeAlias = (
 
 def encode_entries(entries: Sequence[Entry]) -> bytes:
     """Encode consecutive entries as columns; term and kind are one number where all agree."""
-    indexes, terms, kinds, datas = zip(*entries, strict=True)
+    indexes, terms, kinds, payloads = zip(*entries, strict=True)
     same_term, same_kind = terms[0] == terms[-1], len(set(kinds)) == 1
     columns = (
         indexes[0],
         terms[0] if same_term else terms,
         kinds[0] if same_kind else kinds,
-        datas,
+        payloads,
     )
     return _pack(ENTRIES, columns)
 
@@ -143,17 +143,17 @@ def decode_log_record(body: bytes) -> LogRecord:
 def _entries(fields: tuple[object, ...]) -> list[Entry]:
     if len(fields) != 4:
         raise RecordError(f"entries have {len(fields)} fields")
-    first, terms, kinds, datas = fields
-    if not isinstance(datas, tuple) or not datas or set(map(type, datas)) != {bytes}:
+    first, terms, kinds, payloads = fields
+    if not isinstance(payloads, tuple) or not payloads or set(map(type, payloads)) != {bytes}:
         raise RecordError("the entries' data is no column of bytes")
-    count = len(datas)
+    count = len(payloads)
     if type(first) is not int or not 0 < first <= NUMBER_MAX - count:
         raise RecordError("the entries' first index is out of range")
     term_column = _column(terms, count)
     kind_column = _column(kinds, count)
     if not set(kind_column) <= _KINDS:
         raise RecordError("an entry is of an unknown kind")
-    rows = zip(range(first, first + count), term_column, kind_column, datas, strict=True)
+    rows = zip(range(first, first + count), term_column, kind_column, payloads, strict=True)
     return list(map(tuple.__new__, repeat(Entry), rows))
 
 
