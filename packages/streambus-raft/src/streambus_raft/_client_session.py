@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from streambus_raft._envelope import SessionRequest
-from streambus_raft.errors import RaftError
+from streambus_raft.errors import ProposalUnknownError, RaftError
 
 if TYPE_CHECKING:
     from streambus_raft._server import RaftServer
@@ -45,16 +45,25 @@ class ClientSession:
         self._sequence += 1
         sequence = self._sequence
         self._pending.add(sequence)
-        pause = _PAUSE_SECONDS_MIN
         try:
-            while True:
-                request = SessionRequest(self.number, sequence, min(self._pending))
-                try:
-                    return await self._server.propose(command, request=request)
-                except RaftError as exc:
-                    if not exc.retriable:
-                        raise
-                await anyio.sleep(pause)
-                pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+            request = SessionRequest(self.number, sequence, min(self._pending))
+            return await propose_until_answered(self._server, command, request)
         finally:
             self._pending.discard(sequence)
+
+
+async def propose_until_answered(
+    server: RaftServer, command: bytes, request: SessionRequest
+) -> Any:
+    """Propose again and again, which a session's request allows, until there is an answer."""
+    pause = _PAUSE_SECONDS_MIN
+    while True:
+        try:
+            return await server.propose(command, request=request)
+        except ProposalUnknownError:
+            pass  # the next attempt gets the answer of the one that was applied
+        except RaftError as exc:
+            if not exc.retriable:
+                raise
+        await anyio.sleep(pause)
+        pause = min(2 * pause, _PAUSE_SECONDS_MAX)

@@ -337,8 +337,11 @@ class Driver:
             self.reading.failed(ticket)
         if ready.standing is not None:
             self._change_standing(ready.standing)
-        if ready.quarantine is not None and self.failure is None:
-            self.fail(QuarantinedError(ready.quarantine))
+        if ready.quarantine is not None:
+            if self.failure is None or isinstance(self.failure, StorageError):
+                self.storage.condemn(ready.quarantine)
+            if self.failure is None:
+                self.fail(QuarantinedError(ready.quarantine))
 
     def _write(self, write: Write) -> None:
         self.storage.write(write)
@@ -363,8 +366,9 @@ class Driver:
         self.standing = standing
         if standing.role != Role.LEADER:
             self._seen.clear()
-        if self._held and standing.leader != NO_NODE:
-            self._signal.set()  # the next turn sends them on
+        if standing.leader != NO_NODE:
+            self._held += self.proposals.take_repeatable()
+            self._signal.set()  # the next turn sends on what is held
         self._on_standing(standing)
 
     def _apply_all(self) -> None:

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 SEGMENT_BYTES_MIN: Final = 4096
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
 CACHE_BYTES_DEFAULT: Final = 64 << 20
+CONDEMNED: Final = "condemned"
 RECORD_ENTRIES_BYTES: Final = 1 << 20
 """Entries are split into records of about this size, so that an old one is read back cheaply."""
 
@@ -199,6 +200,9 @@ class FileLogStorage:
         for number in recovered.leftovers:
             self._files.unlink(self._path(segment_name(number)))
         self._reconcile()
+        if CONDEMNED in self._files.list_directory(self.directory):
+            reason = self._files.read(self._path(CONDEMNED)).decode(errors="replace")
+            self._loss = f"condemned: {reason}"
 
     def _read_identity(self) -> Identity | None:
         path = self._path(IDENTITY)
@@ -493,6 +497,13 @@ class FileLogStorage:
             self._index.compact(index)
             first_needed = self._index.first_segment
         self._queue.append(_DropBelow(self._number if first_needed is None else first_needed))
+
+    def condemn(self, reason: str) -> None:
+        """See ``LogStorage``: a file beside the log says so to every later opening."""
+        if self._loss is None:
+            self._loss = reason
+        with contextlib.suppress(OSError):
+            write_durably(self._files, self.directory, CONDEMNED, reason.encode())
 
     def close(self) -> None:
         """Make what is queued durable if that is still possible, and release everything."""

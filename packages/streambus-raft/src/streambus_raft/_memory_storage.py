@@ -13,7 +13,7 @@ from streambus_raft._types import NUMBER_MAX, Index, Term
 from streambus_raft.errors import SnapshotGoneError, SnapshotMismatchError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from streambus_raft._entry import Entry
     from streambus_raft._membership import Membership
@@ -33,8 +33,8 @@ class MemoryLogStorage:
         self._storage_id = storage_id
         self._hard_state = HardState()
         self._index = LogIndex(0, Term(0))
-        self._snapshot = EMPTY_SNAPSHOT
-        self._data = b""
+        self._stored = (EMPTY_SNAPSHOT, b"")
+        self._loss: str | None = None
         self._partial: SnapshotMeta | None = None
         self._partial_data = bytearray()
 
@@ -43,9 +43,10 @@ class MemoryLogStorage:
         return StorageState(
             self._storage_id,
             self._hard_state,
-            self._snapshot,
+            self._stored[0],
             self._partial,
             len(self._partial_data),
+            self._loss,
         )
 
     def first_index(self) -> Index:
@@ -68,13 +69,14 @@ class MemoryLogStorage:
 
     def snapshot(self) -> SnapshotMeta:
         """See ``LogReader``."""
-        return self._snapshot
+        return self._stored[0]
 
     def read_snapshot(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
         """See ``LogReader``."""
-        if meta != self._snapshot:
+        stored, data = self._stored
+        if meta != stored:
             raise SnapshotGoneError(f"the snapshot at {meta.index} is no longer there")
-        return self._data[offset : offset + bytes_max]
+        return data[offset : offset + bytes_max]
 
     def write(self, write: Write) -> None:
         """See ``LogStorage``."""
@@ -96,7 +98,7 @@ class MemoryLogStorage:
         data = bytes(self._partial_data) if self._partial == meta else b""
         if len(data) != meta.size_bytes or (data and _checksum(data) != meta.checksum):
             raise SnapshotMismatchError(meta.index, "size or checksum is wrong")
-        self._snapshot, self._data = meta, data
+        self._stored = (meta, data)
         self._partial = None
         self._partial_data = bytearray()
         self._index = LogIndex(meta.index, meta.term)
@@ -110,16 +112,24 @@ class MemoryLogStorage:
         """See ``LogStorage``."""
         term = self._index.term(index)
         data = b"".join(chunks)
-        self._data = data
-        self._snapshot = SnapshotMeta(index, term, membership, len(data), _checksum(data))
-        return self._snapshot
+        meta = SnapshotMeta(index, term, membership, len(data), _checksum(data))
+        self._stored = (meta, data)
+        return meta
 
     def compact(self, index: Index) -> None:
         """See ``LogStorage``."""
-        if index > self._snapshot.index:
+        if index > self._stored[0].index:
             raise StorageError(f"no snapshot covers the log up to {index}")
         if index > self._index.start_index:
             self._index.compact(index)
+
+    def condemn(self, reason: str) -> None:
+        """See ``LogStorage``."""
+        self._loss = reason
+
+    def sync_soon(self, done: Callable[[StorageError | None], None]) -> None:
+        """See ``SelfSyncing``."""
+        done(None)
 
     def close(self) -> None:
         """See ``LogStorage``; the content stays, for a server that is started with it again."""

@@ -43,6 +43,7 @@ class Group:
         index: Where it was appended, 0 while that is not known.
         deadline_tick: When a forwarded group is given up.
         pause_until_tick: Not to be tried again before.
+        repeatable: All of it belongs to client sessions, so appending it twice does no harm.
     """
 
     ticket: int
@@ -52,6 +53,7 @@ class Group:
     term: int = 0
     deadline_tick: int = 0
     pause_until_tick: int = 0
+    repeatable: bool = False
 
 
 class Proposals:
@@ -110,7 +112,9 @@ class Proposals:
             part = requests[start:stop] if requests is not None else None
             envelope = Envelope(self._node_id, self._next_ticket, commands[start:stop], part)
             data = encode_envelope(envelope)
-            groups.append(Group(self._next_ticket, data, waiters[start:stop]))
+            group = Group(self._next_ticket, data, waiters[start:stop])
+            group.repeatable = part is not None and None not in part
+            groups.append(group)
             self._next_ticket += 1
         return groups
 
@@ -152,6 +156,13 @@ class Proposals:
         for group in late:
             del self.forwarded[group.ticket]
         return late
+
+    def take_repeatable(self) -> list[Group]:
+        """Take out the forwarded groups that may be sent to another leader as well."""
+        again = [group for group in self.forwarded.values() if group.repeatable]
+        for group in again:
+            del self.forwarded[group.ticket]
+        return again
 
     def take_all(self) -> tuple[list[Group], list[Waiter[Any]]]:
         """Everything that waits, because nothing can be known of it any more.

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import logging
 import random as random_module
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from streambus_raft._client_session import ClientSession
+from streambus_raft._client_session import ClientSession, propose_until_answered
 from streambus_raft._collector import Collector
 from streambus_raft._config import Config
 from streambus_raft._core import RaftCore
@@ -73,7 +73,9 @@ or give up its office, before it has read what arrived while it slept."""
 class RaftServer:
     """A node of a replicated state machine; an async context manager.
 
-    Leaving the context stops the node and closes the storage. A server runs once.
+    Leaving the context stops the node and closes the storage. A server runs once. Several servers
+    in one task must be left in the reverse order of entering, as any task groups; give each a task
+    of its own where that does not fit.
 
     Args:
         node_id: This node, from 1.
@@ -137,7 +139,7 @@ class RaftServer:
         self._patience_ticks = patience_ticks or 4 * self.config.election_ticks
         self._command_bytes_max = self.config.command_bytes_max - ENVELOPE_BYTES
         self._stopped: str | None = "it was not started"
-        self._stack = AsyncExitStack()
+        self._run_context = self._running()
         self._watchers: dict[Signal, None] = {}
         self._leadership = Leadership(None, 0, is_leader=False)
         self._loop: EventLoop
@@ -152,14 +154,9 @@ class RaftServer:
     async def __aenter__(self) -> Self:
         if self._stopped != "it was not started":
             raise StoppedError("a server runs once; make another one with the same storage")
+        self._stopped = "it could not be started"
+        await self._run_context.__aenter__()
         self._stopped = None
-        await self._stack.__aenter__()
-        try:
-            await self._start()
-        except BaseException as exc:
-            self._stopped = "it could not be started"
-            await self._stack.__aexit__(type(exc), exc, exc.__traceback__)
-            raise
         return self
 
     async def __aexit__(
@@ -170,11 +167,34 @@ class RaftServer:
     ) -> None:
         self._stopped = "it was stopped"
         # Without the error: the task groups inside would wrap what is none of their business.
-        await self._stack.__aexit__(None, None, None)
+        await self._run_context.__aexit__(None, None, None)
 
-    async def _start(self) -> None:
-        self._stack.callback(self._storage.close)
-        await anyio.to_thread.run_sync(self._bootstrap)
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        """Everything that lives as long as the server does."""
+        try:
+            await anyio.to_thread.run_sync(self._bootstrap)
+            persister = self._assemble()
+            try:
+                async with (
+                    anyio.create_task_group() as group,
+                    self._transport.running(self._driver),
+                ):
+                    self._group = group
+                    group.start_soon(self._run)
+                    group.start_soon(self._tick)
+                    try:
+                        yield
+                    finally:
+                        self._release()
+                        group.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(persister.stop)
+        finally:
+            self._storage.close()
+
+    def _assemble(self) -> Persister:
         self._loop = running_event_loop()
         self._signal = Signal(self._loop)
         self._proposals = Proposals(self.node_id, self._random.randrange(1, NUMBER_MAX // 2))
@@ -193,16 +213,10 @@ class RaftServer:
         )
         persister = Persister(self._storage, self._loop, self._driver.persisted)
         self._driver.persister = persister
-        self._stack.push_async_callback(self._stop_persister, persister)
         self._snapshotting = Snapshotting(
             self._driver, self._replica, self._storage, self._keep_entries
         )
-        self._group = await self._stack.enter_async_context(anyio.create_task_group())
-        self._stack.callback(self._group.cancel_scope.cancel)
-        await self._stack.enter_async_context(self._transport.running(self._driver))
-        self._stack.callback(self._release)
-        self._group.start_soon(self._run)
-        self._group.start_soon(self._tick)
+        return persister
 
     def _bootstrap(self) -> None:
         """Write down the configuration that a new cluster begins with."""
@@ -219,10 +233,6 @@ class RaftServer:
             piece = SnapshotPiece(meta, 0, b"")
             self._storage.write(Write(0, None, (piece,), meta, [], must_sync=True))
             self._storage.sync()
-
-    async def _stop_persister(self, persister: Persister) -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(persister.stop)
 
     def _release(self) -> None:
         self._driver.release_all("it was stopped")
@@ -327,16 +337,18 @@ class RaftServer:
     ) -> ClientSession:
         """Open a client session: its commands are applied exactly once, even if retried.
 
+        Keeps trying while there is no leader; bound it by a cancel scope if that must end.
+
         Args:
             expire_after_entries: The session ends when so many log entries pass without its use.
 
         Raises:
-            RaftError: as :meth:`propose`. A session opened twice is harmless: one of them expires.
+            StoppedError: the server does not run, or takes no part any more.
         """
         if not 0 < expire_after_entries <= NUMBER_MAX:
             raise ConfigError("expire_after_entries is 1 or more")
         request = SessionRequest(OPEN_SESSION, expire_after_entries, 0)
-        number = await self.propose(b"", request=request)
+        number = await propose_until_answered(self, b"", request)
         return ClientSession(self, number)
 
     # --- reads ---
