@@ -128,6 +128,11 @@ class Sender:
         self._busy.add(node_id)
         return ProduceCall(node_id, batches)
 
+    def patience_s(self, call: ProduceCall, now: float) -> float:
+        """How long to wait for this call's answer: no longer than any of its batches lives."""
+        last = max(batch.deadline for batch in call.batches)
+        return min(self._session.options.request_timeout_s, max(last - now, 0.05))
+
     def encode_ahead(self, call: ProduceCall) -> PendingBatch | None:
         """A batch that will follow this call's and is not encoded yet."""
         for batch in call.batches:

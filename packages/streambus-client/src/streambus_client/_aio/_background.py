@@ -138,10 +138,13 @@ class AsyncBackground:
         address = session.cluster.brokers.get(call.node_id)
         if address is None or self._tasks is None:
             raise ConnectionLostError(f"broker {call.node_id}", "it left the cluster")
-        connection = await self._pool.connect(address, session.cluster.cluster_id, self._tasks)
+        timeout_s = core.sender.patience_s(call, session.clock())
+        connection = await self._pool.connect(
+            address, session.cluster.cluster_id, self._tasks, timeout_s
+        )
         answer: ProduceResponse | None = await connection.call(
             call.request(core.options.acks, core.ack_timeout_ms),
-            session.options.request_timeout_s,
+            timeout_s,
             answered=core.options.acks != 0,
         )
         return answer

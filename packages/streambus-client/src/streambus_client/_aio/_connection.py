@@ -94,15 +94,15 @@ class AsyncConnection:
         self._send_lock = anyio.Lock()
         self._stream: SocketStream | None = None
 
-    async def open(self, tasks: TaskGroup) -> None:
-        """Connect, shake hands, and start reading in ``tasks``.
+    async def open(self, tasks: TaskGroup, timeout_s: float) -> None:
+        """Connect, shake hands, and start reading in ``tasks``, all within ``timeout_s``.
 
         Raises:
             ConnectionLostError: it could not be opened, or not in time.
             ProtocolViolationError: the other side is no broker.
         """
         try:
-            with anyio.fail_after(self._options.connect_timeout_s):
+            with anyio.fail_after(timeout_s):
                 self._stream = await anyio.connect_tcp(self.address.host, self.address.port)
                 raw = self._stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
                 if isinstance(raw, socket.socket):
@@ -134,13 +134,13 @@ class AsyncConnection:
             ConnectionLostError: it could not be written.
         """
         reply = Reply(on_done)
-        if self.closed or self._stream is None:
-            raise ConnectionLostError(self.name, "it is closed")
         correlation_id, frame = self.core.request(message, answered=answered)
         if answered:
             self._replies[correlation_id] = reply
         try:
             async with self._send_lock:
+                if self.closed or self._stream is None:  # also while the lock was waited for
+                    raise anyio.ClosedResourceError
                 await self._stream.send(frame)
         except _LOST as error:
             self._replies.pop(correlation_id, None)
@@ -213,9 +213,15 @@ class AsyncConnectionPool:
         self._closed = False
 
     async def connect(
-        self, address: Address, cluster_id: str | None, tasks: TaskGroup
+        self, address: Address, cluster_id: str | None, tasks: TaskGroup, timeout_s: float
     ) -> AsyncConnection:
         """Give the open connection to an address.
+
+        Args:
+            address: of a broker.
+            cluster_id: refuse another cluster; None accepts any.
+            tasks: where the reading task goes.
+            timeout_s: seconds for connecting, at most the client's connect timeout.
 
         Raises:
             ConnectionLostError: it could not be opened, or the pool is closed.
@@ -230,13 +236,13 @@ class AsyncConnectionPool:
             if self._closed:
                 raise ConnectionLostError(str(address), "the client was closed")
             connection = AsyncConnection(address, self._options, cluster_id)
-            await connection.open(tasks)
+            await connection.open(tasks, min(timeout_s, self._options.connect_timeout_s))
             self._connections[address] = connection
             return connection
 
     async def call(self, call: Call, cluster_id: str | None, tasks: TaskGroup) -> Any:
         """Carry out a call on its address's connection."""
-        connection = await self.connect(call.address, cluster_id, tasks)
+        connection = await self.connect(call.address, cluster_id, tasks, call.timeout_s)
         return await connection.call(call.request, call.timeout_s, answered=call.answered)
 
     async def close(self) -> None:

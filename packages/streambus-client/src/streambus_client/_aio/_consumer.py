@@ -115,6 +115,7 @@ class AsyncConsumer(AsyncClient):
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
         )
+        self._unreachable: BrokerUnreachableError | None = None
         self._core = ConsumerCore(self._session, self._options)
         self._fetch_pool = AsyncConnectionPool(self._session.options)
         self._flights: dict[int, _Flight] = {}
@@ -165,6 +166,7 @@ class AsyncConsumer(AsyncClient):
         """
         await self._settle(self._deadline())
         self._core.fetcher.raise_failure()
+        self._raise_unreachable()
         return {
             where: reader.position
             for where, reader in self._core.fetcher.readers.items()
@@ -315,7 +317,13 @@ class AsyncConsumer(AsyncClient):
                 return True
             if deadline <= anyio.current_time():
                 fetcher.raise_failure()
+                self._raise_unreachable()
                 return False
+
+    def _raise_unreachable(self) -> None:
+        """Raise if no broker was ever reached; a loss after that is waited out."""
+        if self._unreachable is not None:
+            raise self._unreachable
 
     def _patience_s(self, left_s: float) -> float:
         """How long one wait may be: something else may become due earlier."""
@@ -334,10 +342,10 @@ class AsyncConsumer(AsyncClient):
         bounded = min(max(deadline, now + 0.2), now + self._session.options.request_timeout_s)
         try:
             await self._run(self._core.settle(bounded))
-        except BrokerUnreachableError:
-            if anyio.current_time() < deadline:
-                return
-            raise
+        except BrokerUnreachableError as error:
+            self._unreachable = error
+        else:
+            self._unreachable = None
 
     async def _settled_for(self, topic: str, partition: int) -> None:
         """A seek right after ``subscribe`` needs the assignment, which needs metadata."""
@@ -353,7 +361,10 @@ class AsyncConsumer(AsyncClient):
                 if address is None:
                     raise ConnectionLostError(f"broker {call.node_id}", "it left the cluster")
                 connection = await self._fetch_pool.connect(
-                    address, session.cluster.cluster_id, self._open_tasks()
+                    address,
+                    session.cluster.cluster_id,
+                    self._open_tasks(),
+                    session.options.request_timeout_s,
                 )
                 reply = await connection.begin(call.request, on_done=self._arrived.notify)
             except ClientError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streambus_client._blocking._connection import BlockingConnection, ConnectionPool
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from streambus_client._producing import ProducerCore
     from streambus_client._sender import Callbacks, ProduceCall
     from streambus_protocol import ProduceResponse
+
+
+_JOIN_S = 2.0
 
 
 class Background:
@@ -48,7 +52,11 @@ class Background:
             self._spawn(None, "streambus-producer", self._look_around)
 
     def stop(self) -> None:
-        """End all threads, cutting off what is under way; returns when they have ended."""
+        """End all threads, cutting off what is under way.
+
+        Returns when they have ended. One that is in the middle of connecting, which cannot be cut
+        off, ends by itself when that times out: it finds nothing left to do.
+        """
         with self._lock:
             self._stopping = True
             self.work.notify_all()
@@ -58,7 +66,7 @@ class Background:
         for connection in connections:
             connection.shut()
         for thread in threads:
-            thread.join()
+            thread.join(_JOIN_S)
 
     def _spawn(self, key: int | None, name: str, target: object, *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)  # type: ignore[arg-type]  # one of the two loops below
@@ -161,8 +169,8 @@ class Background:
     def _exchange(self, call: ProduceCall) -> ProduceResponse | None:
         """One request and its answer; meanwhile the batch behind it is encoded."""
         core = self._core
-        timeout_s = core.session.options.request_timeout_s
-        connection = self._connection(call.node_id)
+        timeout_s = core.sender.patience_s(call, core.session.clock())
+        connection = self._connection(call.node_id, timeout_s)
         request = call.request(core.options.acks, core.ack_timeout_ms)
         if core.options.acks == 0:
             connection.call(request, timeout_s, answered=False)
@@ -176,20 +184,27 @@ class Background:
         answer: ProduceResponse = connection.finish(correlation_id, timeout_s)
         return answer
 
-    def _connection(self, node: int) -> BlockingConnection:
+    def _connection(self, node: int, timeout_s: float) -> BlockingConnection:
         connection = self._connections.get(node)
         session = self._core.session
         address = session.cluster.brokers.get(node)
         if address is None:
             raise ConnectionLostError(f"broker {node}", "it left the cluster")
         if connection is None or connection.closed or connection.address != address:
-            connection = BlockingConnection(address, session.options, session.cluster.cluster_id)
-            with self._lock:
-                self._connections[node] = connection
-                stopping = self._stopping
-            if stopping:
-                connection.close()
+            connection = BlockingConnection(
+                address,
+                session.options,
+                session.cluster.cluster_id,
+                min(timeout_s, session.options.connect_timeout_s),
+                partial(self._opening, node),
+            )
         return connection
+
+    def _opening(self, node: int, connection: BlockingConnection) -> None:
+        with self._lock:
+            self._connections[node] = connection
+            if self._stopping:
+                raise ConnectionLostError(connection.name, "the producer was closed")
 
     def _forget(self, node: int) -> None:
         connection = self._connections.pop(node, None)

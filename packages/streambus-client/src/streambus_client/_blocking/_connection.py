@@ -16,6 +16,7 @@ import struct
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streambus_client._connection import Answer, ConnectionCore
@@ -26,6 +27,8 @@ from streambus_client.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streambus_client._addresses import Address
     from streambus_client._operations import Call
     from streambus_client._options import ClientOptions
@@ -42,6 +45,8 @@ class BlockingConnection:
         address: of the broker.
         options: of the client.
         cluster_id: refuse another cluster; None accepts any.
+        timeout_s: for connecting, handshake included; seconds.
+        opening: told of this connection before it shakes hands, so that ``shut`` can cut it off.
 
     Raises:
         ConnectionLostError: it could not be opened.
@@ -49,7 +54,14 @@ class BlockingConnection:
         ProtocolViolationError: the other side is no broker.
     """
 
-    def __init__(self, address: Address, options: ClientOptions, cluster_id: str | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        options: ClientOptions,
+        cluster_id: str | None,
+        timeout_s: float,
+        opening: Callable[[BlockingConnection], None],
+    ) -> None:
         self.address = address
         self.name = str(address)
         self.lock = threading.Lock()
@@ -57,10 +69,11 @@ class BlockingConnection:
         self.closed = False
         self._timeout_s: float | None = None
         try:
-            self.socket = socket.create_connection(address, timeout=options.connect_timeout_s)
+            self.socket = socket.create_connection(address, timeout=timeout_s)
         except OSError as error:
             raise ConnectionLostError(self.name, _reason(error)) from error
         try:
+            opening(self)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if _DONT_WAIT:
                 self.socket.settimeout(None)
@@ -68,7 +81,7 @@ class BlockingConnection:
                     socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(options.request_timeout_s)
                 )
             self.send_bytes(self.core.handshake())
-            self._receive_until(1, options.connect_timeout_s)
+            self._receive_until(1, timeout_s)
         except BaseException:
             self.close()
             raise
@@ -233,8 +246,15 @@ class ConnectionPool:
         self._slots: dict[Address, _Slot] = {}
         self._closed = False
 
-    def connect(self, address: Address, cluster_id: str | None) -> BlockingConnection:
+    def connect(
+        self, address: Address, cluster_id: str | None, timeout_s: float
+    ) -> BlockingConnection:
         """Give the open connection to an address.
+
+        Args:
+            address: of a broker.
+            cluster_id: refuse another cluster; None accepts any.
+            timeout_s: seconds for connecting, at most the client's connect timeout.
 
         Raises:
             ConnectionLostError: it could not be opened, or the pool is closed.
@@ -245,12 +265,21 @@ class ConnectionPool:
             slot = self._slots.setdefault(address, _Slot())
         with slot.lock:
             if slot.connection is None or slot.connection.closed:
-                slot.connection = BlockingConnection(address, self._options, cluster_id)
+                slot.connection = None
+                timeout_s = min(timeout_s, self._options.connect_timeout_s)
+                slot.connection = BlockingConnection(
+                    address, self._options, cluster_id, timeout_s, partial(self._opening, slot)
+                )
             return slot.connection
+
+    def _opening(self, slot: _Slot, connection: BlockingConnection) -> None:
+        slot.connection = connection
+        if self._closed:
+            raise ConnectionLostError(connection.name, "the client was closed")
 
     def call(self, call: Call, cluster_id: str | None) -> Any:
         """Carry out a call on its address's connection."""
-        connection = self.connect(call.address, cluster_id)
+        connection = self.connect(call.address, cluster_id, call.timeout_s)
         with connection.lock:
             if connection.closed:
                 raise ConnectionLostError(connection.name, "closed by another request")

@@ -113,6 +113,7 @@ class Consumer(BlockingClient):
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
         )
+        self._unreachable: BrokerUnreachableError | None = None
         self._core = ConsumerCore(self._session, self._options)
         self._connections: dict[int, BlockingConnection] = {}
         self._flights: dict[int, _Flight] = {}
@@ -162,6 +163,7 @@ class Consumer(BlockingClient):
         """
         self._settle(self._deadline())
         self._core.fetcher.raise_failure()
+        self._raise_unreachable()
         return {
             where: reader.position
             for where, reader in self._core.fetcher.readers.items()
@@ -306,7 +308,13 @@ class Consumer(BlockingClient):
             left_s = deadline - clock()
             if left_s <= 0:
                 fetcher.raise_failure()
+                self._raise_unreachable()
                 return False
+
+    def _raise_unreachable(self) -> None:
+        """Raise if no broker was ever reached; a loss after that is waited out."""
+        if self._unreachable is not None:
+            raise self._unreachable
 
     def _patience_s(self, left_s: float) -> float:
         """How long one receive may wait: something else may become due earlier."""
@@ -329,10 +337,10 @@ class Consumer(BlockingClient):
         bounded = min(max(deadline, now + 0.2), now + self._session.options.request_timeout_s)
         try:
             self._run(self._core.settle(bounded))
-        except BrokerUnreachableError:
-            if time.monotonic() < deadline:
-                return
-            raise
+        except BrokerUnreachableError as error:
+            self._unreachable = error
+        else:
+            self._unreachable = None
 
     def _settled_for(self, topic: str, partition: int) -> None:
         """A seek right after ``subscribe`` needs the assignment, which needs metadata."""
@@ -415,8 +423,13 @@ class Consumer(BlockingClient):
         if connection is None or connection.closed or connection.address != address:
             if connection is not None:
                 connection.close()
-            connection = BlockingConnection(address, session.options, session.cluster.cluster_id)
-            self._connections[node] = connection
+            connection = BlockingConnection(
+                address,
+                session.options,
+                session.cluster.cluster_id,
+                min(session.options.connect_timeout_s, session.options.request_timeout_s),
+                lambda opening: self._connections.__setitem__(node, opening),
+            )
         return connection
 
     def _offsets(self, query: int) -> dict[TopicPartition, int]:

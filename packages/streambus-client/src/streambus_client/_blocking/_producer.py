@@ -326,7 +326,11 @@ class Producer(BlockingClient):
         deadline = self._deadline(self._options.delivery_timeout_s)
         while True:
             try:
-                connection = self._send_pool.connect(address, self._session.cluster.cluster_id)
+                connection = self._send_pool.connect(
+                    address,
+                    self._session.cluster.cluster_id,
+                    max(deadline - time.monotonic(), 0.05),
+                )
                 break
             except ConnectionLostError:
                 if time.monotonic() >= deadline or self._options.retries_max == 0:
