@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import socket
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,11 +80,22 @@ class SimulatedServer:
 
 
 class _Socket:
-    def __init__(self, address: tuple[str, int]) -> None:
+    """What code may ask of a transport's or a server's socket: its addresses; options are taken."""
+
+    family = socket.AF_INET
+
+    def __init__(self, address: tuple[str, int], peer: tuple[str, int] | None = None) -> None:
         self._address = address
+        self._peer = peer
 
     def getsockname(self) -> tuple[str, int]:
         return self._address
+
+    def getpeername(self) -> tuple[str, int] | None:
+        return self._peer
+
+    def setsockopt(self, *_: object) -> None:
+        pass
 
 
 class SimulatedTransport(asyncio.Transport):
@@ -92,7 +104,7 @@ class SimulatedTransport(asyncio.Transport):
     def __init__(
         self, network: SimulatedNetwork, local: tuple[str, int], remote: tuple[str, int]
     ) -> None:
-        super().__init__({"sockname": local, "peername": remote})
+        super().__init__({"sockname": local, "peername": remote, "socket": _Socket(local, remote)})
         self.local = local
         self.remote = remote
         self.process = current_process.get()

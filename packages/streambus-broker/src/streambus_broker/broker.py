@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import random
 import time
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from streambus_storage import (
     LockedError,
     LSMTree,
     Options,
+    RealFileSystem,
     StorageError,
     TreeFailedError,
 )
@@ -147,6 +149,7 @@ class Broker:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
         began_s = time.perf_counter()
+        self._make_data_dir()
         self.meta_tree = stack.enter_context(self._open_tree("meta", self._meta_options()))
         registry = load_registry(
             self.meta_tree, config.data_dir, f"{self._doors.random.getrandbits(88):022x}"
@@ -229,6 +232,23 @@ class Broker:
         await serve_http(self, listener)
 
     # --- trees ---------------------------------------------------------------------------------
+
+    def _make_data_dir(self) -> None:
+        """Create the data directory durably: every new name is synced in the one above it.
+
+        Without that, a loss of power soon after the first start takes the directory itself, and
+        with it records that were acknowledged as durable.
+        """
+        files = self._doors.file_system or RealFileSystem()
+        path = os.path.abspath(self.config.data_dir)
+        missing = []
+        while not files.exists(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        with self._directory_errors():
+            for new in reversed(missing):
+                files.make_directory(new)
+                files.sync_directory(os.path.dirname(new))
 
     def _open_tree(self, name: str, options: Options) -> LSMTree:
         with self._directory_errors():
