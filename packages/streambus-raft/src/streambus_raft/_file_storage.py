@@ -18,24 +18,19 @@ from __future__ import annotations
 
 import contextlib
 import os.path
-import secrets
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streambus_raft._checked import CheckedFileError, write_durably
 from streambus_raft._entry import ENTRY_OVERHEAD_BYTES, entries_bytes, limit_bytes
 from streambus_raft._files import RealFileSystem
-from streambus_raft._hard_state import HardState
-from streambus_raft._identity_file import NAME as IDENTITY
-from streambus_raft._identity_file import Identity, decode_identity, encode_identity
+from streambus_raft._log_creation import create_log, encode_opening, read_identity
 from streambus_raft._log_index import LogIndex, Place
 from streambus_raft._log_records import (
     CheckpointRecord,
     EntriesRecord,
     RecordError,
     decode_log_record,
-    encode_checkpoint,
     encode_compact,
     encode_entries,
     encode_hard_state,
@@ -45,7 +40,6 @@ from streambus_raft._log_recovery import TornTail, recover_log, segment_name
 from streambus_raft._segment import (
     SEGMENT_BYTES_LIMIT,
     decode_record,
-    encode_header,
     encode_record,
     framed_bytes,
 )
@@ -59,7 +53,6 @@ from streambus_raft.errors import (
     StorageError,
     StorageFailedError,
     StorageLockedError,
-    StorageMissingError,
 )
 
 if TYPE_CHECKING:
@@ -173,9 +166,9 @@ class FileLogStorage:
     # --- opening ---
 
     def _open(self, node_id: int, cluster: str, create: bool) -> None:
-        identity = self._read_identity()
+        identity = read_identity(self._files, self.directory)
         if identity is None:
-            identity = self._create(node_id, cluster, create)
+            identity = create_log(self._files, self.directory, node_id, cluster, create=create)
         if (identity.node_id, identity.cluster) != (node_id, cluster):
             raise ForeignStorageError(
                 self.directory, identity.node_id, identity.cluster, node_id, cluster
@@ -203,40 +196,6 @@ class FileLogStorage:
         if CONDEMNED in self._files.list_directory(self.directory):
             reason = self._files.read(self._path(CONDEMNED)).decode(errors="replace")
             self._loss = f"condemned: {reason}"
-
-    def _read_identity(self) -> Identity | None:
-        path = self._path(IDENTITY)
-        try:
-            return decode_identity(self._files.read(path))
-        except FileNotFoundError:
-            return None
-        except CheckedFileError as exc:
-            raise LogDamagedError(path, 0, str(exc)) from exc
-
-    def _create(self, node_id: int, cluster: str, create: bool) -> Identity:
-        """Begin a new log; the identity file comes last and makes it count."""
-        first = segment_name(1)
-        names = [
-            n for n in self._files.list_directory(self.directory) if n.endswith((".seg", ".meta"))
-        ]
-        if names not in ([], [first]):
-            raise LogDamagedError(self._path(IDENTITY), 0, "it is missing beside a log")
-        if names and recover_log(self._files, self.directory).log.last_index > 0:
-            raise LogDamagedError(self._path(IDENTITY), 0, "it is missing beside a log")
-        if not create:
-            raise StorageMissingError(self.directory)
-        self._files.unlink(self._path(first))
-        file = self._files.open_append(self._path(first))
-        try:
-            file.write(_opening(1, 0, CheckpointRecord(HardState(), 0, Term(0), 0, Term(0))))
-            file.sync()
-        finally:
-            file.close()
-        self._files.sync_directory(self.directory)
-        identity = Identity(secrets.randbelow(NUMBER_MAX) + 1, node_id, cluster)
-        write_durably(self._files, self.directory, IDENTITY, encode_identity(identity))
-        self._files.sync_directory(os.path.dirname(self.directory))
-        return identity
 
     def _reconcile(self) -> None:
         """Finish the installation of a snapshot that a crash interrupted."""
@@ -371,7 +330,7 @@ class FileLogStorage:
                 index.last_index,
                 index.last_term,
             )
-            opening = _opening(self._number + 1, self._position, checkpoint)
+            opening = encode_opening(self._number + 1, self._position, checkpoint)
             if self._position > len(opening):  # else the record itself is larger than a segment
                 self._number += 1
                 self._position = len(opening)
@@ -499,11 +458,22 @@ class FileLogStorage:
         self._queue.append(_DropBelow(self._number if first_needed is None else first_needed))
 
     def condemn(self, reason: str) -> None:
-        """See ``LogStorage``: a file beside the log says so to every later opening."""
+        """See ``LogStorage``: a file beside the log says so to every later opening.
+
+        After a failed sync the kernel may show bytes that are not on the disk; until a power cut
+        makes it forget them, an opening must not believe what it reads. So it matters that the file
+        is there for the next process, even if it cannot be made durable.
+        """
         if self._loss is None:
             self._loss = reason
         with contextlib.suppress(OSError):
-            write_durably(self._files, self.directory, CONDEMNED, reason.encode())
+            file = self._files.open_append(self._path(CONDEMNED))
+            try:
+                file.write(reason.encode())
+                file.sync()
+                self._files.sync_directory(self.directory)
+            finally:
+                file.close()
 
     def close(self) -> None:
         """Make what is queued durable if that is still possible, and release everything."""
@@ -541,8 +511,3 @@ class FileLogStorage:
 
     def _path(self, name: str) -> str:
         return f"{self.directory}/{name}"
-
-
-def _opening(number: int, predecessor_bytes: int, checkpoint: CheckpointRecord) -> bytes:
-    header = encode_header(number, predecessor_bytes)
-    return header + encode_record(encode_checkpoint(checkpoint), number, len(header), 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import random as random_module
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -49,7 +49,7 @@ from streambus_raft.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
     from random import Random
     from types import TracebackType
 
@@ -176,10 +176,8 @@ class RaftServer:
             await anyio.to_thread.run_sync(self._bootstrap)
             persister = self._assemble()
             try:
-                async with (
-                    anyio.create_task_group() as group,
-                    self._transport.running(self._driver),
-                ):
+                carrying = self._transport.running(self._driver)
+                async with carrying, anyio.create_task_group() as group:
                     self._group = group
                     group.start_soon(self._run)
                     group.start_soon(self._tick)
@@ -448,9 +446,10 @@ class RaftServer:
         self._signal.set()
         patience = 2 * self.config.election_ticks * self.config.tick_seconds
         with anyio.move_on_after(patience):
-            async for leadership in self.watch_leadership():
-                if leadership.leader == target:
-                    return
+            async with aclosing(self.watch_leadership()) as watch:
+                async for leadership in watch:
+                    if leadership.leader == target:
+                        return
         raise TransferError(f"node {target} did not take over in time")
 
     @property
@@ -458,8 +457,10 @@ class RaftServer:
         """Who leads, as far as this node knows."""
         return self._leadership
 
-    async def watch_leadership(self) -> AsyncIterator[Leadership]:
+    async def watch_leadership(self) -> AsyncGenerator[Leadership, None]:
         """Yield who leads, now and whenever it changes; a slow reader sees the newest alone.
+
+        Close it (``contextlib.aclosing``) if you leave the loop early.
 
         Raises:
             StoppedError: the server does not run, or takes no part any more.
@@ -485,9 +486,10 @@ class RaftServer:
         Raises:
             StoppedError: the server does not run, or takes no part any more.
         """
-        async for leadership in self.watch_leadership():
-            if leadership.leader is not None:
-                return leadership.leader
+        async with aclosing(self.watch_leadership()) as watch:
+            async for leadership in watch:
+                if leadership.leader is not None:
+                    return leadership.leader
         raise StoppedError("it was stopped")
 
     # --- the rest ---
