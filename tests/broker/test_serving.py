@@ -304,3 +304,25 @@ def test_health_is_answered_over_the_protocol(client: RawClient) -> None:
     assert health.live
     assert health.ready
     assert {part.name for part in health.components} >= {"network", "storage"}
+
+
+def test_repeated_requests_are_answered_as_the_first_one(client: RawClient) -> None:
+    """The second request of a kind takes a shortcut; its answers must not differ."""
+    client.create_topic("t", 2)
+    for size in (0, 1, 100, 170, 200, 255, 256, 60_000, 70_000):
+        for acks in (1, -1):
+            for partition in (0, 1, 1, 0, 0):
+                value = b"v" * size
+                before = client.fetch("t", 0, partition=partition, size=1).high_watermark
+                answer = client.produce("t", value, partition=partition, acks=acks)
+                assert answer == (0, None, before, -1, 0)
+                assert values_of(client.fetch("t", before, partition=partition).batches)[0] == value
+    good = encode_batch([b"v"], base_timestamp_ms=1)
+    assert client.produce_batch("t", good).error == 0
+    assert client.produce_batch("t", good[:-1] + b"?").error == ErrorCode.CORRUPT_BATCH
+    assert client.produce_batch("t", b"").error == ErrorCode.CORRUPT_BATCH
+    assert client.produce_batch("t", good, acks=0) > 0
+    client.call(DeleteTopicsRequest(("t",), 1000, False))
+    assert client.produce_batch("t", good).error == ErrorCode.UNKNOWN_TOPIC
+    client.create_topic("t", 2)
+    assert client.produce_batch("t", good).base_offset == 0

@@ -109,7 +109,9 @@ class Node:
 
     def _close_topic(self, topic: TopicRecord) -> None:
         for number, record in enumerate(topic.partitions):
-            self.logs.pop((topic.name, number), None)
+            log = self.logs.pop((topic.name, number), None)
+            if log is not None:
+                log.leads = False  # whoever still holds it must not write
             self.store.tail.forget(record.partition_id)
             self.server.due.extend(self.waits.all_of(record.partition_id))
 

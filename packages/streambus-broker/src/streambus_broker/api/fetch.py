@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from streambus_broker.api.produce import partition_problem
@@ -13,6 +14,7 @@ from streambus_protocol import (
     ErrorCode,
     FetchRequest,
     FetchResponse,
+    FrameFlags,
     decode_message,
     encode_message,
 )
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
     from streambus_protocol import FetchPartition
 
 _FETCH = int(ApiKey.FETCH)
+_RESPONSE = int(FrameFlags.RESPONSE)
+_ONE_ANSWER = struct.Struct(">IHBBI7sqBqBI")
+"""An answer about one partition up to its batches: frame header and message of version 0."""
+_ONE_LENGTH = _ONE_ANSWER.size - 4
+_ONE_BEFORE_WATERMARK = b"\x92\x00\x91\x95\x00\xc0\xd3"  # [0, [[0, nil, int64 ...
+_INT_64, _BIN_32 = 0xD3, 0xC6
 _ROOM_BYTES = 256 * 1024  # of a frame: kept for everything that is not records
 _Result = tuple[int, str | None, int, int, bytes]
 
@@ -154,5 +162,24 @@ def _wrong_epoch(log: PartitionLog, leader_epoch: int) -> _Result:
 
 
 def _encode(version: int, correlation_id: int, results: list[_Result]) -> bytes:
+    if len(results) == 1 and not version and not results[0][0]:
+        _, _, watermark, log_start_offset, batches = results[0]
+        size = len(batches)
+        return (
+            _ONE_ANSWER.pack(
+                _ONE_LENGTH + size,
+                _FETCH,
+                0,
+                _RESPONSE,
+                correlation_id,
+                _ONE_BEFORE_WATERMARK,
+                watermark,
+                _INT_64,
+                log_start_offset,
+                _BIN_32,
+                size,
+            )
+            + batches
+        )
     response = encode_message(FetchResponse(0, results), version)  # type: ignore[arg-type]  # rows
     return response_frame(_FETCH, version, correlation_id, response)

@@ -14,9 +14,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from streambus_protocol import (
     ApiKey,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
     from streambus_broker.network.server import DataServer
 
+_HEAD = struct.Struct(">IHBBI")  # docs/formats/frame.md: length, api, version, flags, correlation
+_HEAD_BYTES = _HEAD.size
+_UNCOUNTED_BYTES = 4  # of the length field itself
 _RESPONSE = int(FrameFlags.RESPONSE)
 _ERROR = int(FrameFlags.RESPONSE | FrameFlags.ERROR)
 _TRACED = int(FrameFlags.TRACED)
@@ -87,6 +91,7 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_decoder",
         "_out",
+        "_partial",
         "_serving",
         "_write_paused",
         "address",
@@ -94,6 +99,7 @@ class Connection(asyncio.Protocol):
         "heard_tick",
         "opened_tick",
         "pending",
+        "produce_lane",
         "ready",
         "server",
         "transport",
@@ -107,7 +113,9 @@ class Connection(asyncio.Protocol):
         self.pending = 0  # requests whose answers come later
         self.opened_tick = self.heard_tick = server.tick
         self.frame_began_tick = -1
+        self.produce_lane: Any = None  # belongs to the produce API
         self._decoder = FrameDecoder(server.handshake_bytes_max)
+        self._partial = False  # the decoder holds a part of a frame
         self._out: list[bytes] = []
         self._serving = False
         self._write_paused = False
@@ -130,13 +138,20 @@ class Connection(asyncio.Protocol):
         """Decode what came, serve every whole request, answer with one write."""
         server = self.server
         self.heard_tick = server.tick
-        server.bytes_in += len(data)
+        size = len(data)
+        server.bytes_in += size
+        if not self._partial and self.ready and size >= _HEAD_BYTES and not self._write_paused:
+            length, api, version, flags, correlation_id = _HEAD.unpack_from(data)
+            if length == size - _UNCOUNTED_BYTES and not flags:
+                self._serve_alone(api, version, correlation_id, data[_HEAD_BYTES:])
+                return
         try:
             frames = self._decoder.receive(data)
         except ProtocolError as error:
             server.garbage(self, error)
             return
-        if self._decoder.pending_bytes:
+        self._partial = bool(self._decoder.pending_bytes)
+        if self._partial:
             if self.frame_began_tick < 0 or frames:
                 self.frame_began_tick = server.tick
             server.hold(self, self._decoder.pending_bytes)
@@ -199,6 +214,36 @@ class Connection(asyncio.Protocol):
         self._decoder.frame_bytes_max = self.server.frame_bytes_max
 
     # --- serving -------------------------------------------------------------------------------
+
+    def _serve_alone(self, api: int, version: int, correlation_id: int, body: bytes) -> None:
+        """Serve the usual read: exactly one whole, plain request. Does what `_serve_all` does."""
+        server = self.server
+        route = server.routes.get(api << 8 | version)
+        if route is None:
+            self._serve_all([Frame(api, version, 0, correlation_id, body)])
+            return
+        started_ns = perf_counter_ns()
+        self._serving = True
+        try:
+            answer = route.handler(self, version, correlation_id, body)
+        except Exception as error:  # noqa: BLE001 - one bad request costs nobody else anything
+            answer = self._failed(Frame(api, version, 0, correlation_id, body), route, error)
+        self._serving = False
+        if answer is not None and not self._out:
+            server.bytes_out += len(answer)
+            self.transport.write(answer)
+        elif answer is not None:
+            self._out.append(answer)
+            self.flush()
+        elif self._out:
+            self.flush()
+        if server.due:
+            server.answer_due()
+        took_ns = perf_counter_ns() - started_ns
+        stats = route.stats
+        stats.requests += 1
+        stats.ns_total += took_ns
+        stats.buckets[took_ns.bit_length()] += 1
 
     def _serve_all(self, frames: list[Frame]) -> None:
         out = self._out
