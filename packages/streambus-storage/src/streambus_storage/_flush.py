@@ -1,8 +1,8 @@
 """Flushing: frozen memtables become tables, oldest first.
 
 One worker flushes, one memtable at a time, so the flush mark only ever rises and no log segment
-goes before everything in it, and everything older, is in tables. When there is nothing to flush
-it prepares the next log segment, so that a writer never waits for that.
+goes before everything in it, and everything older, is in tables. A second worker prepares the
+next log segment beside it: that takes several syncs, and a writer must not wait for them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,19 @@ class Flusher:
         self._store = store
         self._after = after
         self._failures = 0
+        self._no_room = False  # the last attempt to prepare a segment failed
         self.worker = store.scheduler.worker("streambus-storage-flush", self._step)
+        self._preparer = store.scheduler.worker("streambus-storage-segment", self._prepare_step)
+
+    def wake(self) -> None:
+        """Ask for what there is to do: flush, and prepare the next log segment."""
+        self._preparer.wake()
+        self.worker.wake()
+
+    def stop(self) -> None:
+        """Return when neither worker runs any more."""
+        self._preparer.stop()
+        self.worker.stop()
 
     def _step(self) -> bool:
         store = self._store
@@ -49,7 +61,6 @@ class Flusher:
             return False
         try:
             if not self._flush_oldest():
-                self._prepare()
                 return False
         except Cancelled:
             return False
@@ -98,13 +109,28 @@ class Flusher:
         if memtable in store.present().frozen:
             raise store.background_error or ClosedError("closed before the flush ended")
 
-    def _prepare(self) -> None:
-        """Create the next log segment, unless there is one."""
+    def _prepare_step(self) -> bool:
+        """Create the next log segment, unless there is one: writers must not wait for its syncs."""
         store = self._store
-        # Under the rotation's lock: segments must be used in the order of their numbers.
-        with store.rotate_lock:
-            if store.prepared is None and not store.closing:
-                store.prepared = store.create_segment()
+        if store.state is None or store.closing or store.failure is not None:
+            return False
+        try:
+            # Under the rotation's lock: segments must be used in the order of their numbers.
+            with store.rotate_lock:
+                if store.prepared is None and not store.closing:
+                    store.prepared = store.create_segment()
+        except StorageError as exc:
+            self._no_room = True
+            store.background_error = exc
+            store.scheduler.notify()
+            if store.failure is None:
+                self._preparer.wake(RETRY_SECONDS)
+            return False
+        if self._no_room:
+            self._no_room = False
+            store.background_error = None
+        store.refresh_gate()
+        return False
 
     def _flush(self, memtable: MemTable) -> None:
         """Write one memtable to tables and install them.

@@ -239,13 +239,20 @@ class Store:
         """Tell whether writers wait for flush or compaction."""
         return self.pressure is Pressure.STOP
 
+    def is_overfull(self) -> bool:
+        """Tell whether the memtable has twice its size: the next segment is not ready in time."""
+        state = self.state
+        return state is not None and state.active.bytes >= 2 * self.options.memtable_bytes
+
     def refresh_gate(self) -> None:
         """Recompute how far the background is behind. Call after every change of state."""
         state = self.state
         pressure = Pressure.NONE
         if state is not None and self.manifest is not None:
             options = self.options
-            if len(state.frozen) > options.memtables_max:
+            if len(state.frozen) > options.memtables_max or (
+                self.prepared is None and self.is_overfull()
+            ):
                 pressure = Pressure.STOP
             elif len(state.tables.level0) >= options.level0_slow and options.automatic_compaction:
                 deepest, _ = depth(state.tables.version.levels[0])

@@ -68,13 +68,11 @@ class LSMTree(Readable):
         self._store = opened.store
         self._compactor = Compactor(self._store)
         self._flusher = Flusher(self._store, lambda: self._compactor.worker.wake())
-        self._writer = Writer(
-            self._store, lambda: self._flusher.worker, lambda: self._compactor.worker
-        )
+        self._writer = Writer(self._store, lambda: self._flusher, lambda: self._compactor.worker)
         if self._lock is not None:
             _fork.watch(self)
             self._store.refresh_gate()
-            self._flusher.worker.wake()
+            self._flusher.wake()
             self._compactor.worker.wake()
 
     @classmethod
@@ -400,7 +398,7 @@ class LSMTree(Readable):
         try:
             if self._lock is not None:
                 store.refresh_gate()
-                self._flusher.worker.stop()
+                self._flusher.stop()
                 self._compactor.worker.stop()
                 self._seal()
         finally:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streambus_storage._batch import WriteBatch
+    from streambus_storage._flush import Flusher
     from streambus_storage._scheduler import Worker
     from streambus_storage._store import Store
     from streambus_storage._wal_writer import SegmentWriter
@@ -54,7 +55,7 @@ class Writer:
     """The write path of a tree. Thread-safe: see the store's locks."""
 
     def __init__(
-        self, store: Store, flusher: Callable[[], Worker], compactor: Callable[[], Worker]
+        self, store: Store, flusher: Callable[[], Flusher], compactor: Callable[[], Worker]
     ) -> None:
         self._store = store
         self._flusher = flusher
@@ -178,7 +179,13 @@ class Writer:
     # -- rotation --------------------------------------------------------------------------
 
     def _rotate_if_full(self) -> None:
-        """Rotate; if the disk is full the memtable grows on, up to twice its size."""
+        """Rotate; if the next segment is not ready the memtable grows on, up to twice its size."""
+        store = self._store
+        if store.prepared is None:
+            self._flusher().wake()
+            if store.prepared is None:
+                store.gate = store.gate or store.is_overfull()
+                return
         try:
             self.rotate(force=False)
         except DiskFullError:
@@ -242,7 +249,9 @@ class Writer:
         if store.held:
             store.scheduler.wait(lambda: not store.held or store.closing)
             store.check_writable()
-        if store.present().active.bytes >= 2 * self._memtable_bytes:
+        if store.is_overfull() and (
+            store.prepared is not None or isinstance(store.background_error, DiskFullError)
+        ):
             self.rotate(force=False)
         store.refresh_gate()
         if store.pressure is Pressure.STOP:
