@@ -339,11 +339,15 @@ class RaftCore:
         node = self._node
         return (
             node.quarantine is None
-            and min(node.commit, node.log.stable) > node.handed_out
+            and self._applicable() > node.handed_out
             and node.applying_bytes < node.config.apply_bytes_max
             and not node.installing
             and node.install is None
         )
+
+    def _applicable(self) -> Index:
+        """Up to where entries may be applied: committed, and durable here."""
+        return min(self._node.commit, self._node.log.stable)
 
     def _has_to_send(self) -> bool:
         node = self._node
@@ -437,7 +441,7 @@ class RaftCore:
         node = self._node
         if not self._can_apply():
             return []
-        stop = min(node.commit, node.log.stable) + 1
+        stop = self._applicable() + 1
         room = node.config.apply_bytes_max - node.applying_bytes
         entries = node.log.entries(node.handed_out + 1, stop, room)
         node.handed_out = entries[-1].index

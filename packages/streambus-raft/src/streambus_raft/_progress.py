@@ -36,14 +36,21 @@ class ProgressState(IntEnum):
 
 
 class Window:
-    """Appends that were sent and not yet answered, bounded in number and bytes."""
+    """Appends that were sent and not yet answered, bounded in number and bytes.
 
-    __slots__ = ("_sent", "appends_max", "bytes_max", "bytes_sent")
+    The number adapts as TCP's window does: half of it after a rejection, one more after each
+    success. In a network that reorders, each append that overtakes another is rejected, and a full
+    window sent anew for each rejection would breed rejections without end.
+    """
+
+    __slots__ = ("_sent", "appends_max", "bytes_max", "bytes_sent", "limit")
 
     def __init__(self, appends_max: int, bytes_max: int) -> None:
         self.appends_max = appends_max
         self.bytes_max = bytes_max
         self.bytes_sent = 0
+        self.limit = appends_max
+        """Appends that may be under way at present; 1 to ``appends_max``."""
         self._sent: deque[tuple[Index, int]] = deque()
 
     def __len__(self) -> int:
@@ -52,7 +59,7 @@ class Window:
     @property
     def is_full(self) -> bool:
         """Whether the next append has to wait for an answer."""
-        return len(self._sent) >= self.appends_max or self.bytes_sent >= self.bytes_max
+        return len(self._sent) >= self.limit or self.bytes_sent >= self.bytes_max
 
     def add(self, last: Index, size_bytes: int) -> None:
         """Remember an append that ends at ``last``."""
@@ -68,6 +75,14 @@ class Window:
         """Make room for one: answers may have been lost, and without this nothing would be sent."""
         if self._sent:
             self.bytes_sent -= self._sent.popleft()[1]
+
+    def grow(self) -> None:
+        """Something new was accepted."""
+        self.limit = min(self.limit + 1, self.appends_max)
+
+    def shrink(self) -> None:
+        """Something was rejected."""
+        self.limit = max(self.limit // 2, 1)
 
     def clear(self) -> None:
         """Nothing is under way any more."""
@@ -156,6 +171,7 @@ class Progress:
         self.window.free_to(index)
         if index <= self.match:
             return False
+        self.window.grow()
         self.match = index
         self.next = max(self.next, index + 1)
         return True
@@ -163,9 +179,11 @@ class Progress:
     def rejected(self, index: Index, hint: Index) -> bool:
         """The entry at ``index`` does not match, try at ``hint``; says whether that is news."""
         if self.state == ProgressState.REPLICATE:
-            if index <= self.match:
+            # What was sent before the last new start is not worth another one.
+            if not self.match < index < self.next:
                 return False
             self.become_probe()
+            self.window.shrink()
             return True
         if self.state != ProgressState.PROBE or index != self.next - 1:
             return False

@@ -49,7 +49,7 @@ def reconcile_progress(node: Node) -> None:
         node.rounds_acked.pop(member, None)
     for member in members:
         if member != node.id and member not in node.progress:
-            node.progress[member] = node.new_progress(node.log.last + 1)
+            node.progress[member] = node.new_progress(node.log.last)
     judge_storages(node)
 
 
@@ -155,7 +155,6 @@ def handle_heartbeat_reply(node: Node, message: HeartbeatReply, progress: Progre
     if progress.state == ProgressState.SNAPSHOT:
         _snapshots.resend_if_idle(node, message.sender, progress)
         return
-    progress.probe_sent = False
     if progress.state == ProgressState.REPLICATE and progress.window.is_full:
         progress.window.free_first()
     if progress.match < node.log.last or progress.state == ProgressState.PROBE:

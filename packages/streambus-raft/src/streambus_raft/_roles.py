@@ -19,9 +19,13 @@ def become_follower(node: Node, term: Term, leader: NodeId) -> None:
     _leave_office(node)
     if leader != node.leader:
         fail_forwarded_reads(node)
+    # A mere higher term does not stop the clock: candidates that cannot win, but are quicker, would
+    # otherwise keep the one that could from ever campaigning (paper, 5.2: only a leader's word or a
+    # granted vote does).
+    if leader != NO_NODE or node.role == Role.LEADER:
+        node.draw_timeout()
     node.role = Role.FOLLOWER
     node.leader = leader
-    node.draw_timeout()
 
 
 def become_pre_candidate(node: Node) -> None:

@@ -174,6 +174,8 @@ class Faults:
         leader = self.leader()
         if leader is None or leader.paused_until > self.simulation.kernel.now:
             return False
+        if self._wiped is not None:
+            return False  # one voter too few already: nobody sane takes out another one now
         current = leader.core.status().membership
         members = list(current.members())
         changes: list[Change] = []
@@ -183,8 +185,6 @@ class Faults:
                 node = NodeId(self.random.randint(1, MEMBERS_MAX))
             else:
                 node = self.random.choice(members)
-            if node == self._wiped:
-                continue
             changes.append(Change(kind, node))
         try:
             leader.act(lambda core: core.propose_membership(changes))
@@ -201,16 +201,10 @@ class Faults:
             return False
         status = leader.core.status()
         voters = status.membership.voters
-        settled = (
-            not status.membership_pending
-            and len(voters) >= 3
-            and all(status.membership.storage_of(node) for node in voters)
-            and status.commit >= status.membership_index
-        )
-        if not settled:
-            return False
         node = self.simulation.nodes[self.random.choice(voters)]
-        if not node.up:
+        if status.membership_pending or status.commit != status.last or len(voters) < 3:
+            return False
+        if not self._is_known(node, voters):
             return False
         node.crash()
         self._wiped = node.id
@@ -220,6 +214,20 @@ class Faults:
         node.disk = SimulatedDisk(storage_id, snapshot) if snapshot else SimulatedDisk(storage_id)
         node.seen_term = 0
         node.start()
+        return True
+
+    def _is_known(self, node: SimulatedNode, voters: tuple[NodeId, ...]) -> bool:
+        """Whether every voter's log names the node's storage: only then is a loss noticed."""
+        for voter in voters:
+            other = self.simulation.nodes[voter]
+            inner = other.core._node
+            known = inner.track.current.storage_of(node.id)
+            if (
+                not other.up
+                or known != node.disk.storage_id
+                or inner.log.stable < inner.track.index
+            ):
+                return False
         return True
 
     def _readmit(self) -> None:

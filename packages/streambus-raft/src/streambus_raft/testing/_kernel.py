@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+EVENTS_MAX = 300_000
+"""In one simulation; what needs more is caught in a circle."""
+
+
+class EndlessError(AssertionError):
+    """Events beget events without end."""
+
+
 class Kernel:
     """Runs events in the order of their time; those of one time in the order they were planned."""
 
@@ -31,5 +39,7 @@ class Kernel:
         while heap and heap[0][0] <= time:
             self.now, _, action, arguments = heappop(heap)
             self.events += 1
+            if self.events > EVENTS_MAX:
+                raise EndlessError(f"{EVENTS_MAX} events, and no end at {self.now:.3f} s")
             action(*arguments)
         self.now = time

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FOREVER = float("inf")
 
+UNSEEN = object()
+"""Any value that nobody has seen: they need not be told apart."""
+
 
 class Operation(NamedTuple):
     """One operation on one key, as its client saw it.
@@ -72,11 +75,13 @@ def _without_unseen(history: list[Operation]) -> list[Operation]:
     seen = {each.result for each in history if each.kind == "read" and each.end != FOREVER}
     seen |= {each.expected for each in history if each.kind == "cas"}
     failed = any(each.kind == "cas" and each.end != FOREVER and not each.result for each in history)
-    return [
-        each
-        for each in history
-        if each.end != FOREVER or (each.kind != "read" and (failed or each.value in seen))
-    ]
+    relevant = []
+    for each in history:
+        if each.end != FOREVER or each.value in seen:
+            relevant.append(each)
+        elif each.kind != "read" and failed:
+            relevant.append(each._replace(value=UNSEEN))
+    return [each for each in relevant if each.end != FOREVER or each.kind != "read"]
 
 
 def _is_linearizable(history: list[Operation]) -> bool:
@@ -94,18 +99,32 @@ def _is_linearizable(history: list[Operation]) -> bool:
         if (done, state) in explored:
             continue
         explored.add((done, state))
-        # Whatever ends first must come before anything that begins after that end.
-        horizon = FOREVER
-        for position, each in enumerate(history):
-            if each.begin > horizon:
-                break
-            if not done >> position & 1:
-                horizon = min(horizon, each.end)
-        for position, each in enumerate(history):
-            if each.begin > horizon:
-                break
-            if not done >> position & 1:
-                fits, after = _step(state, each)
-                if fits:
-                    stack.append((done | 1 << position, after))
+        # What ends first is tried first: it comes off the stack last pushed.
+        for position in sorted(_possible_next(history, done), key=lambda at: -history[at].end):
+            fits, after = _step(state, history[position])
+            if fits:
+                stack.append((done | 1 << position, after))
     return False
+
+
+def _possible_next(history: list[Operation], done: int) -> list[int]:
+    """Positions of what may come next: everything that no other one has to precede."""
+    first = (~done & (done + 1)).bit_length() - 1
+    horizon = FOREVER
+    undone = []
+    nothing_seen = False
+    for position in range(first, len(history)):
+        each = history[position]
+        # Whatever ends first must come before anything that begins after that end.
+        if each.begin > horizon:
+            break
+        if done >> position & 1:
+            continue
+        horizon = min(horizon, each.end)
+        if each.value is UNSEEN and each.kind == "write":
+            # One of them is as good as another, so only the first is tried.
+            if nothing_seen:
+                continue
+            nothing_seen = True
+        undone.append(position)
+    return [position for position in undone if history[position].begin <= horizon]

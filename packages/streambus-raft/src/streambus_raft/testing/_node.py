@@ -11,6 +11,7 @@ from streambus_raft._entry import EntryKind
 from streambus_raft._types import NodeId, Role
 from streambus_raft.errors import MembershipError
 from streambus_raft.testing._machine import Registers
+from streambus_raft.testing._oracle import BreachError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     Answer = Callable[[object, bool], None]
     """Takes the result and whether the operation has certainly had its say; see ``propose``."""
+
+
+READIES_MAX = 5_000
+"""Readies that may follow from a single event."""
 
 
 class SimulatedNode:
@@ -213,9 +218,13 @@ class SimulatedNode:
     def _pump(self) -> None:
         core, simulation = self.core, self.simulation
         simulation.oracle.observe(self, simulation.nodes)
+        rounds = 0
         while core.has_ready():
             self._carry_out(core.ready())
             simulation.oracle.observe(self, simulation.nodes)
+            rounds += 1
+            if rounds > READIES_MAX:
+                raise BreachError(f"endless work: node {self.id} never runs out of readies")
 
     def _carry_out(self, ready: Ready) -> None:
         simulation = self.simulation

@@ -168,7 +168,8 @@ class Oracle:
         nodes: dict[NodeId, SimulatedNode],
     ) -> None:
         holders = {
-            member: member in self.wiped or nodes[member].holds_durably(index, term)
+            member: member in self.wiped
+            or (member in nodes and nodes[member].holds_durably(index, term))
             for member in membership.members()
         }
         if vote_result(membership, holders) != 1:
