@@ -89,9 +89,6 @@ class MemTable:
         self._pending: list[bytes] = []
         self._runs: list[list[bytes]] = []
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
     def put(self, sequence: int, key: bytes, value: bytes | None, snapshot: int) -> None:
         """Store one version; ``snapshot`` is the newest live snapshot's sequence, or -1."""
         self.last_sequence = sequence  # before the entry: see `slices`
