@@ -103,6 +103,7 @@ class Store:
         self.manifest = manifest
         self.compacting: Compacting | None = None
         self.closing = False
+        self.is_child = False
         self.hold_lock = threading.Lock()
         self.held = False  # True: an ingest keeps writers out
         self.failure: StorageError | None = None
@@ -128,6 +129,17 @@ class Store:
     def _make_table(self, meta: TableMeta) -> Table:
         path = table_path(self.directory, meta.number)
         return Table(self.file_system, path, meta, self.cache, self._unwanted)
+
+    def abandon_in_child(self) -> None:
+        """Replace the locks in a forked child: who held them does not exist there.
+
+        And remove nothing any more: the files are the parent's.
+        """
+        self.is_child = True
+        self.hold_lock = threading.Lock()
+        self.rotate_lock = threading.Lock()
+        self.manifest_lock = threading.Lock()
+        self.write_lock = threading.Lock()
 
     # -- what writers and readers ask ------------------------------------------------------
 
@@ -400,7 +412,7 @@ class Store:
 
     def remove_unwanted(self) -> None:
         """Remove the files of tables that were given up and that nobody reads any more."""
-        while self._unwanted:
+        while self._unwanted and not self.is_child:
             try:
                 number = self._unwanted.popleft()
             except IndexError:  # another thread was faster

@@ -445,6 +445,7 @@ class LSMTree(Readable):
     def abandon_in_child(self) -> None:
         """Close this copy of the tree in a forked child: no lock is taken, nothing written."""
         store = self._store
+        store.abandon_in_child()
         store.closing = True
         store.state = None
         store.gate = True
