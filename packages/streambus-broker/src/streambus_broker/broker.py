@@ -48,7 +48,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from anyio.abc import TaskGroup
+
     from streambus_broker.config.broker import BrokerConfig
+    from streambus_broker.metadata.registry import Registry
     from streambus_storage import FileSystem, Scheduler
 
 _META_MEMTABLE_BYTES = 1024 * 1024
@@ -120,6 +123,8 @@ class Broker:
         self._doors = doors or Doors()
         self._sink = LogSink(log_stream, self._doors.clock_ms)
         self._logger = self.logger("broker")
+        self.failure: Exception | None = None
+        self.failed = asyncio.Event()
         self._started_s = 0.0
         self._serving = False
         self._stack: contextlib.AsyncExitStack
@@ -143,6 +148,7 @@ class Broker:
         trace: TracebackType | None,
     ) -> bool | None:
         with anyio.CancelScope(shield=True):
+            await self._hand_over()
             await self._drain()
         return await self._stack.__aexit__(kind, error, trace)
 
@@ -151,26 +157,11 @@ class Broker:
         began_s = time.perf_counter()
         self._make_data_dir()
         self.meta_tree = stack.enter_context(self._open_tree("meta", self._meta_options()))
-        registry = load_registry(
-            self.meta_tree, config.data_dir, f"{self._doors.random.getrandbits(88):022x}"
-        )
         self.data_tree = stack.enter_context(self._open_tree("data", self._data_options()))
         server = DataServer(config, self.logger("network"))
         store = LogStore(self.data_tree, config.data_dir, config.tail_cache_bytes)
-        self.node = node = Node(
-            config,
-            registry,
-            self.meta_tree,
-            store,
-            server,
-            self._doors.clock_ms,
-            self._doors.random,
-            self.logger("topics"),
-        )
-        await node.commit(NodeStarted())
-        with self._directory_errors():
-            node.open_logs()
-        self.apis = serve_apis(node, self.health)
+        self.node = node = await self._make_node(server, store)
+        self.apis = self._serve_apis()
         server.routes = self.apis.routes
         self.address = await server.listen()
         stack.callback(server.stop_listening)
@@ -186,19 +177,58 @@ class Broker:
         tasks.start_soon(self.apis.topics.work)
         tasks.start_soon(self._retain)
         tasks.start_soon(self.lag.watch, self._sink.tick)
-        tasks.start_soon(node.reclaim)
         self._serving = True
+        await self._take_part(stack, tasks)
         self._logger.info(
             "start",
             "broker started",
             address=self.address,
-            cluster_id=registry.cluster.cluster_id,
+            cluster_id=node.registry.cluster.cluster_id,
             node_id=config.node_id,
-            topics=len(registry.topics),
+            topics=len(node.registry.topics),
             partitions=len(node.logs),
             took_ms=round((time.perf_counter() - began_s) * 1000, 1),
         )
         tasks.start_soon(self._observe, listener)
+
+    # What a broker of a cluster does otherwise: see `streambus_broker.cluster.broker`.
+
+    async def _make_node(self, server: DataServer, store: LogStore) -> Node:
+        """Load the metadata, open the logs."""
+        registry = load_registry(
+            self.meta_tree, self.config.data_dir, f"{self._doors.random.getrandbits(88):022x}"
+        )
+        node = Node(*self._node_parts(registry, server, store))
+        await node.commit(NodeStarted())
+        with self._directory_errors():
+            node.open_logs()
+        return node
+
+    def _node_parts(
+        self, registry: Registry, server: DataServer, store: LogStore
+    ) -> tuple[Any, ...]:
+        doors = self._doors
+        return (
+            self.config,
+            registry,
+            self.meta_tree,
+            store,
+            server,
+            doors.clock_ms,
+            doors.random,
+            self.logger("topics"),
+        )
+
+    def _serve_apis(self) -> Apis:
+        return serve_apis(self.node, self.health)
+
+    async def _take_part(self, stack: contextlib.AsyncExitStack, tasks: TaskGroup) -> None:
+        """Begin what runs beside serving."""
+        del stack
+        tasks.start_soon(self.node.reclaim)
+
+    async def _hand_over(self) -> None:
+        """Before a shutdown: give others what this broker does for them."""
 
     async def _drain(self) -> None:
         """Finish what was accepted, within the time that the configuration gives."""
@@ -360,3 +390,14 @@ class Broker:
                 offline_partitions=offline,
             )
         )
+
+
+def make_broker(
+    config: BrokerConfig, *, doors: Doors | None = None, log_stream: TextIO | None = None
+) -> Broker:
+    """Make the broker that a configuration asks for: on its own, or one of a cluster."""
+    if not config.clustered:
+        return Broker(config, doors=doors, log_stream=log_stream)
+    from streambus_broker.cluster.broker import ClusterBroker
+
+    return ClusterBroker(config, doors=doors, log_stream=log_stream)

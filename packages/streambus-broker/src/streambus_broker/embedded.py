@@ -16,7 +16,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Self, TextIO
 
-from streambus_broker.broker import Broker
+from streambus_broker.broker import Broker, make_broker
 from streambus_broker.config.addresses import OFF
 from streambus_broker.config.broker import BrokerConfig
 from streambus_broker.errors import ServeTimeoutError
@@ -125,7 +125,7 @@ class EmbeddedBroker:
             started.set()
 
     async def _serve(self, config: BrokerConfig, started: threading.Event) -> None:
-        async with Broker(config, log_stream=self._log_stream) as broker:
+        async with make_broker(config, log_stream=self._log_stream) as broker:
             self.broker = broker
             self.address = broker.address
             self.http_address = broker.http_address

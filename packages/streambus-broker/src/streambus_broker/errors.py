@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AddressInUseError",
     "BrokerError",
+    "BrokerFailedError",
     "ConfigError",
     "DataDirectoryError",
     "ServeTimeoutError",
@@ -99,6 +100,18 @@ class AddressInUseError(BrokerError):
             f"cannot listen on {address}: {problem}; stop the program that uses the address,"
             f" or choose another with --{setting} HOST:PORT (port 0 takes a free one)"
         )
+
+
+class BrokerFailedError(BrokerError):
+    """A broker that served cannot go on; it has stopped.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+        super().__init__(f"the broker stopped: {reason}")
 
 
 class ServeTimeoutError(BrokerError):

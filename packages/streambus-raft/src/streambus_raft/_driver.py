@@ -29,6 +29,7 @@ from streambus_raft._reading import PendingRead, Reading
 from streambus_raft._types import NO_NODE, NodeId, Role
 from streambus_raft.errors import (
     BusyError,
+    EnvelopeError,
     MessageError,
     NotLeaderError,
     ProposalDroppedError,
@@ -209,7 +210,7 @@ class Driver:
                 self._take_refusal(message)
             else:
                 self.core.step(message)
-        except MessageError as exc:
+        except (MessageError, EnvelopeError) as exc:  # the latter: inside a forward, not the log
             self.rejected_messages += 1
             logger.warning("node %d: %s", self._node_id, exc)
 

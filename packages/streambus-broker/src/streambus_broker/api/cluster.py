@@ -8,6 +8,7 @@ from streambus_broker._version import __version__
 from streambus_broker.network.connection import response_frame
 from streambus_protocol import (
     ApiKey,
+    ApiRange,
     BrokerInfo,
     ComponentHealth,
     ErrorCode,
@@ -54,7 +55,7 @@ class ClusterApi:
         node = self._node
         cluster_id = node.registry.cluster.cluster_id
         error, detail = ErrorCode.NONE, None
-        if request.cluster_id not in (None, cluster_id):
+        if cluster_id and request.cluster_id not in (None, cluster_id):
             error = ErrorCode.WRONG_CLUSTER
             detail = f"this broker belongs to cluster {cluster_id}, not {request.cluster_id!r:.100}"
         else:
@@ -66,10 +67,17 @@ class ClusterApi:
             node.config.node_id,
             __version__,
             node.config.request_bytes_max,
-            supported_ranges(),
+            self._served(),
         )
         encoded = encode_message(response, version)
         return response_frame(ApiKey.HANDSHAKE, version, correlation_id, encoded)
+
+    def _served(self) -> tuple[ApiRange, ...]:
+        """What this broker serves of what the protocol knows."""
+        routes = self._node.server.routes
+        return tuple(
+            each for each in supported_ranges() if each.api << 8 | each.version_max in routes
+        )
 
     def metadata(
         self, connection: Connection, version: int, correlation_id: int, body: bytes

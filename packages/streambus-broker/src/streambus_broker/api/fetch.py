@@ -141,7 +141,7 @@ class FetchApi:
             return _wrong_epoch(log, leader_epoch)
         watermark = log.high_watermark
         if offset >= watermark or offset < log.log_start_offset:
-            if offset == watermark:
+            if watermark <= offset <= log.next_offset:  # what lies between is not yet committed
                 return (0, None, watermark, log.log_start_offset, b"")
             detail = f"offset {offset} is not within {log.log_start_offset} to {watermark}"
             code = ErrorCode.OFFSET_OUT_OF_RANGE

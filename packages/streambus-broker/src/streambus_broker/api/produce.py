@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from streambus_broker.metadata.registry import CommandError
 from streambus_broker.network.connection import response_frame
 from streambus_protocol import (
     ACKS_ALL,
@@ -89,14 +90,14 @@ class ProduceApi:
         request = decode_message(ProduceRequest, body, version)
         acks = request.acks
         if acks not in (ACKS_LEADER, ACKS_ALL, ACKS_NONE):
-            raise _InvalidAcksError(acks)
+            raise InvalidAcksError(acks)
         results: list[_Result] = []
         sequence = -1
         for topic, partition, batch in request.partitions:
             try:
                 result, written = self._append(topic, partition, batch)
                 sequence = written
-            except (ProtocolError, StorageError, _RefusedError) as error:
+            except (ProtocolError, StorageError, RefusedError) as error:
                 result = self._refused(error)
             results.append(result)
         if len(results) == 1 and not version and not results[0][0]:
@@ -109,7 +110,7 @@ class ProduceApi:
                 sequence, self._answer_when_durable(connection, version, correlation_id, results)
             )
             return None
-        return _encode(version, correlation_id, results)
+        return encode_produced(version, correlation_id, results)
 
     def _append_one(
         self, connection: Connection, lane: _Lane, correlation_id: int, batch: bytes
@@ -164,7 +165,7 @@ class ProduceApi:
         node = self._node
         log = node.logs.get((topic, partition))
         if log is None or not log.leads or node.closing:
-            raise _RefusedError(*self._why_not(topic, partition))
+            raise RefusedError(*self._why_not(topic, partition))
         header = check_produced_batch(batch, log.settings.max_message_bytes)
         append_time_ms = -1
         if log.rewrite is not None:
@@ -192,7 +193,7 @@ class ProduceApi:
     def _refused(self, error: Exception) -> _Result:
         if isinstance(error, StorageError):
             code, detail = self._node.storage_failed("append", error)
-        elif isinstance(error, ProtocolError | _RefusedError):
+        elif isinstance(error, ProtocolError | RefusedError | CommandError):
             code, detail = error.code, str(error)
         self.rejected[code] = self.rejected.get(code, 0) + 1
         return (code, detail, -1, -1, -1)
@@ -207,12 +208,12 @@ class ProduceApi:
                 results[:] = [
                     result if result[0] else (code, detail, -1, -1, -1) for result in results
                 ]
-            connection.answer_later(_encode(version, correlation_id, results))
+            connection.answer_later(encode_produced(version, correlation_id, results))
 
         return answer
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """A batch that this broker will not take; the request's other batches are not concerned."""
 
     def __init__(self, code: ErrorCode, detail: str) -> None:
@@ -220,7 +221,9 @@ class _RefusedError(Exception):
         self.code = code
 
 
-class _InvalidAcksError(ProtocolError):
+class InvalidAcksError(ProtocolError):
+    """A request asks for an acknowledgement that does not exist."""
+
     code = ErrorCode.INVALID_REQUEST
 
     def __init__(self, acks: int) -> None:
@@ -258,6 +261,7 @@ def partition_problem(node: Node, topic: str, partition: int) -> tuple[ErrorCode
     return ErrorCode.NOT_LEADER, f"broker {leader} leads {topic}/{partition}; refresh the metadata"
 
 
-def _encode(version: int, correlation_id: int, results: list[_Result]) -> bytes:
+def encode_produced(version: int, correlation_id: int, results: list[_Result]) -> bytes:
+    """Build the answer's frame."""
     response = encode_message(ProduceResponse(0, results), version)  # type: ignore[arg-type]  # rows
     return response_frame(_PRODUCE, version, correlation_id, response)

@@ -15,8 +15,9 @@ from streambus_broker.network.connection import ApiStats, Route
 from streambus_protocol import APIS, ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from streambus_broker.network.connection import Connection
     from streambus_broker.node import Node
     from streambus_broker.observe.health import Health
 
@@ -37,23 +38,41 @@ class Apis:
     topics: TopicsApi
 
 
-def serve_apis(node: Node, health: Callable[[], Health]) -> Apis:
-    """Build the table for every version that the protocol speaks."""
-    produce = ProduceApi(node)
+def serve_apis(
+    node: Node,
+    health: Callable[[], Health],
+    *,
+    produce_api: type[ProduceApi] = ProduceApi,
+    offsets_api: type[OffsetsApi] = OffsetsApi,
+    cluster_api: Callable[[Node, TopicsApi, Callable[[], Health]], ClusterApi] = ClusterApi,
+    more: Mapping[ApiKey, Callable[[Connection, int, int, bytes], bytes | None]] | None = None,
+) -> Apis:
+    """Build the table for every version that the protocol speaks.
+
+    Args:
+        node: What is served.
+        health: Tells how the broker does.
+        produce_api: How PRODUCE is served.
+        offsets_api: How LIST_OFFSETS is served.
+        cluster_api: How HANDSHAKE, METADATA and HEALTH are served.
+        more: Further APIs.
+    """
+    produce = produce_api(node)
     fetch = FetchApi(node, asyncio.get_running_loop())
     topics = TopicsApi(node)
-    cluster = ClusterApi(node, topics, health)
+    cluster = cluster_api(node, topics, health)
     handlers = {
         ApiKey.HANDSHAKE: cluster.handshake,
         ApiKey.METADATA: cluster.metadata,
         ApiKey.PRODUCE: produce.handle,
         ApiKey.FETCH: fetch.handle,
-        ApiKey.LIST_OFFSETS: OffsetsApi(node).handle,
+        ApiKey.LIST_OFFSETS: offsets_api(node).handle,
         ApiKey.CREATE_TOPICS: topics.create,
         ApiKey.DELETE_TOPICS: topics.delete,
         ApiKey.ALTER_TOPICS: topics.alter,
         ApiKey.DESCRIBE_TOPICS: topics.describe,
         ApiKey.HEALTH: cluster.health,
+        **(more or {}),
     }
     stats = {key.name.lower(): ApiStats() for key in handlers}
     routes = {

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streambus_broker.cluster.commands import ClusterCommand
 
 SNAPSHOT_VERSION = 1
+REPLICATION_FACTOR_DEFAULT = 3  # or as many brokers as there are
 
 
 class _Placed(NamedTuple):
@@ -133,11 +134,19 @@ class ClusterState(Registry):
         own = _JUDGES.get(type(command))
         if own is not None:
             return own(self, command)
-        changes = self.plan(command)  # type: ignore[arg-type]  # the registry's own commands
+        changes = Registry.plan(self, command)  # type: ignore[arg-type]  # the registry's own
         cluster = changes.cluster
         if isinstance(command, DeleteTopic):
             cluster = None  # every broker reclaims by itself what the metadata does not name
         return ClusterChanges(changes.topics, changes.deleted, cluster)
+
+    def plan(self, command: Any) -> ClusterChanges:
+        """What a command would change if it came next; for requests that only ask.
+
+        Raises:
+            CommandError: It could not be carried out.
+        """
+        return self.judge(self.index + 1, command)
 
     def adopt(self, changes: Changes) -> None:
         """Make judged changes the state."""
@@ -343,8 +352,12 @@ class ClusterState(Registry):
         return ClusterChanges(next_producer_id=first + command.count, answer=first)
 
     def _create_placed(self, command: CreateTopic) -> ClusterChanges:
-        placed = replace(command, brokers=tuple(load.broker_id for load in self._loads()))
-        changes = self.plan(placed)
+        brokers = tuple(load.broker_id for load in self._loads())
+        factor = command.replication_factor
+        if factor == -1:
+            factor = min(REPLICATION_FACTOR_DEFAULT, max(1, len(brokers)))
+        placed = replace(command, brokers=brokers, replication_factor=factor)
+        changes = Registry.plan(self, placed)
         return ClusterChanges(changes.topics, cluster=changes.cluster)
 
     # --- parts ---------------------------------------------------------------------------------

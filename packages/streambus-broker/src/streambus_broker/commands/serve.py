@@ -26,6 +26,13 @@ def serve(
     ] = None,
     config: Annotated[str | None, typer.Option(help="TOML file with settings.")] = None,
     node_id: Annotated[int | None, typer.Option(help="Number of this broker.")] = None,
+    voters: Annotated[
+        str | None, typer.Option(help="First voters of a cluster: 1@HOST:PORT,2@HOST:PORT,...")
+    ] = None,
+    join: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a broker of the cluster to join.")
+    ] = None,
+    rack: Annotated[str | None, typer.Option(help="Where this broker stands.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow a non-loopback address without TLS.")
@@ -55,6 +62,9 @@ def serve(
         "listen": listen,
         "http": http,
         "node_id": node_id,
+        "voters": voters,
+        "join": join,
+        "rack": rack,
         "log_level": log_level,
         "insecure": insecure or None,
     }
@@ -81,7 +91,8 @@ def run(config: BrokerConfig) -> None:
 
 
 async def _serve(config: BrokerConfig) -> None:
-    from streambus_broker.broker import Broker
+    from streambus_broker.broker import make_broker
+    from streambus_broker.errors import BrokerFailedError
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -93,12 +104,18 @@ async def _serve(config: BrokerConfig) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped, number)
-    async with Broker(config, log_stream=sys.stderr) as broker:
+    async with make_broker(config, log_stream=sys.stderr) as broker:
         # The first line on stdout tells scripts where the broker listens, as soon as it does.
         typer.echo(f"listening on {broker.address}")
         sys.stdout.flush()
         _tune_collector()
-        await stop.wait()
+        stopping = loop.create_task(stop.wait())
+        failing = loop.create_task(broker.failed.wait())
+        await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, failing):
+            task.cancel()
+    if broker.failure is not None:
+        raise BrokerFailedError(broker.failure)
 
 
 def _tune_collector() -> None:

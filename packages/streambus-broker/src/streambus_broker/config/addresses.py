@@ -52,3 +52,35 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def parse_voters(text: str) -> dict[int, tuple[str, int]]:
+    """Read ``1@HOST:PORT,2@HOST:PORT,...``: node id → address.
+
+    Raises:
+        ValueError: It is not of that form, or names a node or an address twice.
+    """
+    voters: dict[int, tuple[str, int]] = {}
+    for part in text.split(","):
+        number, at, address = part.strip().partition("@")
+        if not at or not number.isascii() or not number.isdigit() or not 0 < int(number) < 2**31:
+            raise ValueError(f"has a part {part.strip()!r} that is not of the form ID@HOST:PORT")
+        if int(number) in voters:
+            raise ValueError(f"names node {int(number)} twice")
+        place = split_address(address)
+        if not place[1]:
+            raise ValueError(f"has port 0 for node {int(number)}; the others could not find it")
+        if place in voters.values():
+            raise ValueError(f"names the address {address} twice")
+        voters[int(number)] = place
+    return voters
+
+
+def check_voters(text: str) -> str:
+    """Return the problem with a list of voters, or an empty string."""
+    try:
+        if text:
+            parse_voters(text)
+    except ValueError as problem:
+        return str(problem)
+    return ""

@@ -8,7 +8,9 @@ from streambus_broker.config.addresses import (
     OFF,
     check_address,
     check_optional_address,
+    check_voters,
     is_loopback,
+    parse_voters,
     split_address,
 )
 from streambus_broker.config.table import (
@@ -23,7 +25,11 @@ from streambus_broker.config.table import (
     setting,
     settings_of,
 )
-from streambus_broker.config.topics import MAX_MESSAGE_BYTES_MAX, TopicSettings
+from streambus_broker.config.topics import (
+    MAX_MESSAGE_BYTES_MAX,
+    MIN_INSYNC_REPLICAS_MAX,
+    TopicSettings,
+)
 from streambus_broker.errors import ConfigError, SettingError
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -74,6 +80,36 @@ class BrokerConfig:
         False, "allow a non-loopback address although there is no TLS and no authentication"
     )
     node_id: int = setting(1, "number of this broker in its cluster", minimum=1, maximum=2**31 - 1)
+
+    voters: str = setting(
+        "",
+        "first voters of a cluster, as 1@HOST:PORT,2@HOST:PORT,3@HOST:PORT, the same on each;"
+        " empty means a broker on its own, unless 'join' is set",
+        check=check_voters,
+    )
+    join: str = setting(
+        "", "HOST:PORT of a broker of the cluster to join", check=check_optional_address
+    )
+    rack: str = setting("", "where this broker stands; replicas are spread over racks")
+    broker_session_ms: int = setting(
+        1500, "silence in ms after which a broker counts as dead", minimum=200, maximum=HOUR_MS
+    )
+    replica_lag_ms_max: int = setting(
+        10 * SECOND_MS,
+        "time in ms after which a replica that has not caught up leaves the in-sync set",
+        minimum=100,
+        maximum=HOUR_MS,
+    )
+    leader_balance_ms: int = setting(
+        30 * SECOND_MS,
+        "time in ms between two rounds that give leadership back to preferred replicas",
+        minimum=100,
+        maximum=24 * HOUR_MS,
+    )
+    replication_throttle_bytes_per_s: int = setting(
+        -1, "bytes per second sent to replicas that are not in sync", minimum=1, maximum=INT64_MAX,
+        unlimited=True,
+    )  # fmt: skip
 
     log_level: str = setting("info", "least severe level that is logged", choices=LEVELS)
     log_levels: str = setting(
@@ -158,6 +194,11 @@ class BrokerConfig:
         "message_timestamp_type of topics that do not set it",
         choices=("create_time", "append_time"),
     )
+    default_min_insync_replicas: int = setting(
+        _TOPIC_DEFAULTS["min_insync_replicas"],
+        "min_insync_replicas of topics that do not set it when they are created",
+        minimum=1, maximum=MIN_INSYNC_REPLICAS_MAX, unlimited=True,
+    )  # fmt: skip
     default_cleanup_policy: str = setting(
         _TOPIC_DEFAULTS["cleanup_policy"], "cleanup_policy of topics that do not set it",
         choices=("delete",),
@@ -191,8 +232,21 @@ class BrokerConfig:
             for key, value in (("listen", self.listen), ("http", self.http or OFF))
             if not self.insecure and value != OFF and not is_loopback(split_address(value)[0])
         ]
+        if self.voters and self.join:
+            remedy = "a first broker names the voters, a later one the broker to join"
+            problems.append(SettingError("join", self.join, "is set together with voters", remedy))
+        if self.voters and self.node_id not in parse_voters(self.voters):
+            remedy = "give node_id the number that stands before this broker's address in voters"
+            problems.append(
+                SettingError("node_id", self.node_id, "is not among the voters", remedy)
+            )
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether this broker is one of several."""
+        return bool(self.voters or self.join)
 
     def topic_defaults(self) -> TopicSettings:
         """Return the settings of a topic that decides nothing for itself."""

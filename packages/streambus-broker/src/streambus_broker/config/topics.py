@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from streambus_broker.errors import SettingError
 
+MIN_INSYNC_REPLICAS_MAX = 32_767
 MAX_MESSAGE_BYTES_MAX = 15 * MIB  # leaves room for the rest of a 16 MiB request
 
 
@@ -67,6 +68,14 @@ class TopicSettings:
         "create_time",
         "whose clock stamps records: the producer's (create_time) or the broker's (append_time)",
         choices=("create_time", "append_time"),
+    )
+    min_insync_replicas: int = setting(
+        -1,
+        "replicas that must have a record on disk before acks=all is answered and consumers see"
+        " it; -1 means a majority, more than there are replicas means all",
+        minimum=1,
+        maximum=MIN_INSYNC_REPLICAS_MAX,
+        unlimited=True,
     )
     cleanup_policy: str = setting(
         "delete",

@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from streambus_broker.log.keys import STAMP_BYTES, STAMPED_TOTALS, StartMark, partition_prefix
+from streambus_broker.log.keys import (
+    STAMP_BYTES,
+    STAMPED_TOTALS,
+    TOTALS,
+    StartMark,
+    partition_prefix,
+)
 from streambus_broker.log.rewrite import rewrite_for
 
 if TYPE_CHECKING:
@@ -79,6 +85,27 @@ class PartitionLog:
             self.end_position, timestamp_ms, base_offset, self.leader_epoch
         )
         return self.prefix + base_offset.to_bytes(8, "big"), totals + batch[STAMP_BYTES:]
+
+    def place_stamped(self, header: BatchHeader, batch: bytes) -> tuple[bytes, bytes]:
+        """Give a batch that has its offset and epoch, as a leader sent it, its key and value."""
+        timestamp_ms = max(header.max_timestamp_ms, self.max_timestamp_ms)
+        totals = TOTALS.pack(self.end_position, timestamp_ms)
+        return self.prefix + header.base_offset.to_bytes(8, "big"), totals + batch
+
+    def go_back(self, next_offset: int, end_position: int, max_timestamp_ms: int) -> None:
+        """Take note that everything from ``next_offset`` on was truncated."""
+        self.next_offset = next_offset
+        self.end_position = end_position
+        self.max_timestamp_ms = max_timestamp_ms
+        self.log_start_offset = min(self.log_start_offset, next_offset)
+        self.start_position = min(self.start_position, end_position)
+        self.high_watermark = min(self.high_watermark, next_offset)
+
+    def begin_at(self, offset: int) -> None:
+        """Take note that nothing is left, and the log begins anew at ``offset``."""
+        self.log_start_offset = self.next_offset = self.high_watermark = offset
+        self.start_position = self.end_position = 0
+        self.max_timestamp_ms = -1
 
     def appended(self, header: BatchHeader) -> int:
         """Take note that the batch last placed is written; return its base offset."""

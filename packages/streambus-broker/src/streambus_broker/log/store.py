@@ -137,7 +137,13 @@ class LogStore:
     # --- reading -------------------------------------------------------------------------------
 
     def read(
-        self, log: PartitionLog, offset: int, bytes_max: int, *, at_least_one: bool = True
+        self,
+        log: PartitionLog,
+        offset: int,
+        bytes_max: int,
+        *,
+        at_least_one: bool = True,
+        stop_offset: int | None = None,
     ) -> bytes:
         """Read whole batches from the one that holds ``offset`` on, up to the high watermark.
 
@@ -146,11 +152,13 @@ class LogStore:
             offset: From the log's start to below its high watermark.
             bytes_max: Stop before a batch that would exceed it.
             at_least_one: Give the first batch whatever its size.
+            stop_offset: Read up to here instead; followers read on to the log's end.
 
         Raises:
             StorageError: The tree cannot be read.
         """
-        cut = self.tail.read(log.partition_id, offset, log.high_watermark, bytes_max)
+        stop = log.high_watermark if stop_offset is None else stop_offset
+        cut = self.tail.read(log.partition_id, offset, stop, bytes_max)
         if cut is not None:
             self.tail_reads += 1
             values = cut.values
@@ -160,10 +168,10 @@ class LogStore:
                 return values[0][TOTALS_BYTES:]
             return b"".join([memoryview(value)[TOTALS_BYTES:] for value in values])
         self.tree_reads += 1
-        return self._read_tree(log, offset, bytes_max, at_least_one)
+        return self._read_tree(log, offset, stop, bytes_max, at_least_one)
 
     def _read_tree(
-        self, log: PartitionLog, offset: int, bytes_max: int, at_least_one: bool
+        self, log: PartitionLog, offset: int, stop: int, bytes_max: int, at_least_one: bool
     ) -> bytes:
         partition_id = log.partition_id
         start = batch_key(partition_id, offset)
@@ -173,7 +181,7 @@ class LogStore:
                 start = batch_key(partition_id, floor.base_offset)
         pieces: list[bytes | memoryview] = []
         size_bytes = 0
-        found = self.tree.scan(start, batch_key(partition_id, log.high_watermark))
+        found = self.tree.scan(start, batch_key(partition_id, stop))
         try:
             for _, value in found:
                 length = len(value) - TOTALS_BYTES
@@ -259,6 +267,21 @@ class LogStore:
         if offset >= log.next_offset:
             self.tail.forget(log.partition_id)
         return freed_bytes
+
+    def end_before(self, log: PartitionLog, offset: int) -> tuple[int, int, int]:
+        """Where the log ends if the batch that holds ``offset`` and all behind it go.
+
+        Returns:
+            The next offset, the position behind the last batch that stays, and the largest
+            timestamp up to there.
+        """
+        last = self._floor(log.partition_id, offset - 1) if offset > 0 else None
+        if last is not None and last.header.next_offset > offset:
+            last = self._floor(log.partition_id, last.base_offset - 1) if last.base_offset else None
+        if last is None or last.header.next_offset <= log.log_start_offset:
+            return min(offset, log.log_start_offset), log.start_position, -1
+        end_position = last.position + last.header.length
+        return last.header.next_offset, end_position, last.max_timestamp_ms
 
     def _first_where(
         self, log: PartitionLog, holds: Callable[[StoredBatch], bool]

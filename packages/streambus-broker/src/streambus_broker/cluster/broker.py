@@ -1,0 +1,254 @@
+"""A broker of a cluster: the single broker's life, with the metadata group and replication."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from streambus_broker.broker import Broker
+from streambus_broker.cluster.api import serve_cluster_apis
+from streambus_broker.cluster.fetcher import Fetchers
+from streambus_broker.cluster.group import MetadataGroup, group_name
+from streambus_broker.cluster.identity import keep_group, load_identity
+from streambus_broker.cluster.member import Member
+from streambus_broker.cluster.node import ClusterNode
+from streambus_broker.cluster.peers import PeerError, connect
+from streambus_broker.cluster.replica_sessions import ReplicaSessions
+from streambus_broker.cluster.state import ClusterState
+from streambus_broker.cluster.throttle import Throttle
+from streambus_broker.config.addresses import parse_voters, split_address
+from streambus_broker.errors import BrokerError
+from streambus_broker.metadata.registry import CommandError
+from streambus_broker.observe.health import Component, Health
+from streambus_protocol import (
+    AlterMemberRequest,
+    AlterMemberResponse,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+    ErrorCode,
+)
+from streambus_raft.errors import RaftError, TransferError
+from streambus_storage import StorageError
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from streambus_broker.api.table import Apis
+    from streambus_broker.log.store import LogStore
+    from streambus_broker.network.server import DataServer
+    from streambus_broker.node import Node
+
+_JOIN_TIMEOUT_S = 5.0
+_JOIN_PAUSE_S = 0.2
+_FAREWELL_S = 0.05
+_CHECKPOINT_S = 5.0
+_PRODUCERS_CHECK_S = 60.0
+
+
+class JoinError(BrokerError):
+    """The cluster to join cannot be reached, or is none; check the address.
+
+    Attributes:
+        address: Where it was sought.
+    """
+
+    def __init__(self, address: str, problem: str) -> None:
+        self.address = address
+        super().__init__(f"cannot join the cluster at {address}: {problem}")
+
+
+class ClusterBroker(Broker):
+    """See the module.
+
+    Attributes:
+        group: The metadata group.
+        member: This broker's session.
+    """
+
+    node: ClusterNode
+    group: MetadataGroup
+    member: Member
+
+    async def _make_node(self, server: DataServer, store: LogStore) -> Node:
+        config, random = self.config, self._doors.random
+        identity = load_identity(
+            self.meta_tree, self.data_tree, config.data_dir, config.node_id, random
+        )
+        if config.voters:
+            members = parse_voters(config.voters)
+            name = group_name(members)
+        elif identity.group:
+            members, name = {}, identity.group
+        else:
+            members, name = await self._find_group()
+        keep_group(self.meta_tree, config.data_dir, identity, name)
+        state = ClusterState()
+        node = ClusterNode(
+            *self._node_parts(state, server, store), incarnation=random.randbytes(16)
+        )
+        node.sessions = ReplicaSessions(node, Throttle(config.replication_throttle_bytes_per_s))
+        node.fetchers = Fetchers(node)
+        self._storage_id = identity.storage_id
+        self.group = MetadataGroup(
+            config.node_id,
+            members,
+            name=name,
+            joins=not config.voters,
+            tree=self.meta_tree,
+            state=state,
+            random=random,
+            logger=self.logger("cluster"),
+            lost=lambda broker_id: self.member.connection_lost(broker_id),
+        )
+        self.group.use_node(node)
+        self.member = Member(node, self.group, identity.storage_id)
+        return node
+
+    async def _find_group(self) -> tuple[dict[int, tuple[str, int]], str]:
+        """Ask the cluster to join for its members."""
+        address = self.config.join
+        try:
+            link = await connect(
+                *split_address(address), cluster_id=None, expect=None, timeout_s=_JOIN_TIMEOUT_S
+            )
+            try:
+                answer = await link.request(
+                    DescribeClusterRequest(), DescribeClusterResponse, _JOIN_TIMEOUT_S
+                )
+            finally:
+                link.close()
+        except PeerError as exc:
+            raise JoinError(address, str(exc)) from exc
+        taken = {each.broker_id: each for each in answer.members}
+        own = taken.get(self.config.node_id)
+        if own is not None and own.state == "alive":
+            raise JoinError(
+                address, f"it has a living broker {own.broker_id} already; choose another node id"
+            )
+        members = {each.broker_id: (each.host, each.port) for each in answer.members}
+        members.pop(self.config.node_id, None)
+        if not members:
+            raise JoinError(address, "it has no members yet; try again when it has formed")
+        return members, answer.raft_group
+
+    def _serve_apis(self) -> Apis:
+        return serve_cluster_apis(self.node, self.group, self.member, self.health)
+
+    async def _take_part(self, stack: contextlib.AsyncExitStack, tasks: TaskGroup) -> None:
+        await stack.enter_async_context(self.group.running())
+        stack.push_async_callback(self.node.fetchers.stop)
+        self.group.follow_addresses()
+        if self.config.join:
+            tasks.start_soon(self._be_taken_in)
+        tasks.start_soon(self._run_member)
+        tasks.start_soon(self.member.watch_in_sync)
+        tasks.start_soon(self.member.control)
+        tasks.start_soon(self._watch_group)
+        tasks.start_soon(self._keep_up)
+
+    async def _run_member(self) -> None:
+        try:
+            await self.member.run()
+        except BrokerError as error:
+            self._fail(error)
+
+    async def _watch_group(self) -> None:
+        """A broker whose metadata log has failed cannot go on."""
+        self._fail(await self.group.server.wait_failed())
+
+    def _fail(self, error: Exception) -> None:
+        self._logger.error("fail", str(error), category="cluster")
+        self.failure = error
+        self.failed.set()
+
+    async def _be_taken_in(self) -> None:
+        """Have the controller add this broker to the metadata group, until it has."""
+        host, port = self.node.advertised
+        request = AlterMemberRequest("add", self.config.node_id, host, port)
+        address = split_address(self.config.join)
+        while self.config.node_id not in self.group.membership.members():
+            try:
+                address = await self._ask_to_be_taken_in(request, address)
+            except PeerError as error:
+                self._logger.info("join", str(error), sparse=True)
+                address = split_address(self.config.join)
+            await asyncio.sleep(_JOIN_PAUSE_S)
+
+    async def _ask_to_be_taken_in(
+        self, request: AlterMemberRequest, address: tuple[str, int]
+    ) -> tuple[str, int]:
+        """Ask once; return where to ask next."""
+        link = await connect(*address, cluster_id=None, expect=None, timeout_s=_JOIN_TIMEOUT_S)
+        try:
+            answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
+            if answer.error != ErrorCode.NOT_CONTROLLER:
+                return address
+            found = await link.request(
+                DescribeClusterRequest(), DescribeClusterResponse, _JOIN_TIMEOUT_S
+            )
+        finally:
+            link.close()
+        for member in found.members:
+            if member.broker_id == found.controller:
+                return member.host, member.port
+        return address
+
+    async def _keep_up(self) -> None:
+        """Now and then, note how far replicas are, and forget idle producers."""
+        node = self.node
+        settled = False
+        forgotten_s = node.loop.time()
+        while True:
+            await asyncio.sleep(_CHECKPOINT_S)
+            if not settled and node.me is not None:
+                settled = True
+                node.remove_unknown()
+            now_s = node.loop.time()
+            for replica in list(node.replicas.values()):
+                stored = replica.stored
+                try:
+                    stored.checkpoint_if_moved()
+                except StorageError as error:
+                    node.storage_failed("checkpoint", error)
+                    break
+                if now_s - forgotten_s > _PRODUCERS_CHECK_S:
+                    stored.producers.expire(stored.log.max_timestamp_ms)
+            if now_s - forgotten_s > _PRODUCERS_CHECK_S:
+                forgotten_s = now_s
+            self.group.follow_addresses()
+
+    async def _hand_over(self) -> None:
+        if self.failed.is_set():
+            return
+        if self.group.is_controller:
+            await self._hand_over_control()
+        await self.member.leave()
+        # Clients hear of the new leaders from this broker as long as it answers.
+        await asyncio.sleep(_FAREWELL_S)
+        self.node.sessions.close()
+        await self.node.fetchers.stop()
+
+    async def _hand_over_control(self) -> None:
+        for node_id in self.group.membership.voters:
+            if node_id != self.config.node_id and self.group.transport.is_connected(node_id):
+                with contextlib.suppress(TransferError, RaftError, CommandError):
+                    await self.group.server.transfer_leadership(node_id)
+                    return
+
+    def health(self) -> Health:
+        """Judge how this broker does, its part in the cluster included."""
+        health = super().health()
+        component = self._cluster_health()
+        ready = health.ready and component.status != "failed"
+        return Health(health.live, ready, health.uptime_ms, (*health.components, component))
+
+    def _cluster_health(self) -> Component:
+        node, group = self.node, self.group
+        if self.failure is not None:
+            return Component("cluster", "failed", str(self.failure))
+        if not group.has_quorum:
+            return Component("cluster", "failed", "no majority of the voters can be reached")
+        if node.me is None:
+            return Component("cluster", "failed", "this broker has no session with the controller")
+        return Component("cluster", "ok", None)

@@ -1,0 +1,246 @@
+"""The metadata group on this broker: its Raft server, and the state machine that it drives.
+
+Every broker applies the same commands in the same order. What a command is refused for is its
+answer; what a command changes is handed to the node at once, on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from streambus_broker.cluster.commands import RemoveBroker, decode_command, encode_command
+from streambus_broker.cluster.raft_log import TreeLogStorage
+from streambus_broker.cluster.raft_transport import RaftTransport
+from streambus_broker.errors import BrokerError
+from streambus_broker.metadata.registry import CommandError
+from streambus_protocol import ErrorCode
+from streambus_raft import Change, ChangeKind, Config, NodeId, RaftServer
+from streambus_raft.errors import ProposalUnknownError, RaftError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from random import Random
+
+    from streambus_broker.cluster.commands import ClusterCommand
+    from streambus_broker.cluster.node import ClusterNode
+    from streambus_broker.cluster.state import ClusterState
+    from streambus_broker.observe.logs import Logger
+    from streambus_raft import Membership
+    from streambus_storage import LSMTree
+
+TICK_S = 0.05
+ELECTION_TICKS = 10
+HEARTBEAT_TICKS = 2
+SNAPSHOT_LOG_BYTES = 4 * 1024 * 1024
+
+
+def group_name(voters: Mapping[int, tuple[str, int]]) -> str:
+    """The name of the metadata group that these first voters form."""
+    text = ",".join(f"{node}@{host}:{port}" for node, (host, port) in sorted(voters.items()))
+    return "metadata-" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class UncertainError(BrokerError):
+    """Whether a command is carried out cannot be known here: look at the metadata, or ask again."""
+
+
+class MetadataMachine:
+    """``StateMachine`` of streambus_raft over `ClusterState`.
+
+    Attributes:
+        changed: Called with the changes and the topics that were deleted.
+        restored: Called on the event loop after a snapshot replaced the state.
+    """
+
+    def __init__(self, state: ClusterState, logger: Logger) -> None:
+        self.state = state
+        self.changed: Callable[[Any, list[Any]], None] = lambda _changes, _deleted: None
+        self.restored: Callable[[], None] = lambda: None
+        self._logger = logger
+        self._loop = asyncio.get_running_loop()
+
+    def apply(self, index: int, commands: Sequence[bytes]) -> list[Any]:
+        """Carry commands out; the answer is (error code, detail, answer, warnings)."""
+        return [self._apply(index, command) for command in commands]
+
+    def _apply(self, index: int, data: bytes) -> list[Any]:
+        state = self.state
+        command = decode_command(data)  # one of a later version ends this node's part: it must
+        state.index = index
+        try:
+            changes = state.judge(index, command)
+        except CommandError as error:
+            return [int(error.code), error.detail, None, []]
+        deleted = [state.topics[name] for name in changes.deleted]
+        state.adopt(changes)
+        for warning in changes.warnings:
+            self._logger.error("metadata", warning, category="cluster", index=index)
+        self.changed(changes, deleted)
+        return [0, None, changes.answer, list(changes.warnings)]
+
+    def query(self, query: Any) -> Any:
+        """Nothing is asked this way: the state is at hand."""
+        return query
+
+    def snapshot(self) -> Iterable[bytes]:
+        """Capture the state."""
+        return (self.state.encode(),)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the state."""
+        self.state.load(b"".join(chunks))
+        self._loop.call_soon_threadsafe(self.restored)
+
+
+class MetadataGroup:
+    """See the module.
+
+    Args:
+        node_id: This broker.
+        voters: The voters that a new cluster begins with, and where they are; where this broker
+            joins a running cluster, its members.
+        name: What the members have in common.
+        joins: Whether this broker is to be taken in by others.
+        tree: The ``meta`` tree.
+        state: What is replicated; still empty.
+        random: Election timeouts.
+        logger: For what operators must see.
+        lost: Told which broker's connection broke.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        voters: Mapping[int, tuple[str, int]],
+        *,
+        name: str,
+        joins: bool,
+        tree: LSMTree,
+        state: ClusterState,
+        random: Random,
+        logger: Logger,
+        lost: Callable[[int], None],
+    ) -> None:
+        self.node_id = node_id
+        self.name = name
+        self.state = state
+        self.machine = MetadataMachine(state, logger)
+        self.transport = RaftTransport(node_id, name, lambda: state.cluster.cluster_id, lost)
+        for voter, address in voters.items():
+            self.transport.set_peer(voter, address)
+        config = Config(
+            node_id=NodeId(node_id),
+            tick_seconds=TICK_S,
+            election_ticks=ELECTION_TICKS,
+            heartbeat_ticks=HEARTBEAT_TICKS,
+        )
+        self.server = RaftServer(
+            node_id,
+            () if joins else tuple(voters),
+            self.machine,
+            TreeLogStorage(tree, random),
+            self.transport,
+            config=config,
+            join=joins,
+            forward=True,
+            snapshot_log_bytes=SNAPSHOT_LOG_BYTES,
+            random=random,
+        )
+
+    @property
+    def controller(self) -> int | None:
+        """The broker that leads the group, as far as this one knows."""
+        return self.server.leadership.leader
+
+    @property
+    def is_controller(self) -> bool:
+        """Whether this broker leads the group."""
+        return self.server.leadership.is_leader
+
+    @property
+    def membership(self) -> Membership:
+        """Who takes part in the group."""
+        return self.server.metrics().status.membership
+
+    @property
+    def term(self) -> int:
+        """The group's term."""
+        return self.server.leadership.term
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether a leader is known; a leader without its quorum steps down by itself."""
+        return self.controller is not None
+
+    async def change_member(self, action: str, node_id: int, address: tuple[str, int]) -> None:
+        """Change who takes part; on the controller.
+
+        Raises:
+            RaftError: It cannot be done, or not now.
+            CommandError: An added member has no address.
+        """
+        if action == "add":
+            if not address[0] or not address[1]:
+                raise CommandError(ErrorCode.INVALID_REQUEST, "a new member needs HOST:PORT")
+            self.transport.set_peer(node_id, address)
+            await self.server.add_learner(node_id)
+        elif action == "promote":
+            await self.server.promote(node_id)
+        elif action == "demote":
+            await self.server.change_membership([Change(ChangeKind.LEARNER, NodeId(node_id))])
+        elif action == "transfer":
+            await self.server.transfer_leadership(node_id)
+        else:
+            await self._remove(node_id)
+
+    async def _remove(self, node_id: int) -> None:
+        """Take a broker out for good: it holds nothing, and is a member no more."""
+        if node_id in self.state.brokers:
+            await self.propose(RemoveBroker(node_id))
+        if node_id in self.membership.members():
+            await self.server.remove(node_id)
+        self.transport.forget_peer(node_id)
+
+    def use_node(self, node: ClusterNode) -> None:
+        """Hand changes to the node, and its commands to the group."""
+        self.machine.changed = node.adopt
+        self.machine.restored = node.adopt_all
+        node.propose = self.propose
+
+    async def propose(self, command: ClusterCommand) -> Any:
+        """Have a command carried out; return its answer once this broker has applied it.
+
+        Raises:
+            CommandError: It was refused, or certainly not carried out (NO_QUORUM).
+            UncertainError: It may yet be carried out.
+        """
+        answer, _ = await self.propose_warned(command)
+        return answer
+
+    async def propose_warned(self, command: ClusterCommand) -> tuple[Any, list[str]]:
+        """As `propose`; give the warnings too."""
+        try:
+            code, detail, answer, warnings = await self.server.propose(encode_command(command))
+        except ProposalUnknownError as exc:
+            raise UncertainError(f"the metadata group has not answered: {exc}") from exc
+        except RaftError as exc:
+            raise CommandError(
+                ErrorCode.NO_QUORUM, f"the metadata cannot change now: {exc}"
+            ) from exc
+        if code:
+            raise CommandError(ErrorCode(code), detail)
+        return answer, warnings
+
+    def follow_addresses(self) -> None:
+        """Dial every broker where its record says that it is."""
+        for broker in self.state.brokers.values():
+            self.transport.set_peer(broker.broker_id, (broker.host, broker.port))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> Any:
+        """Take part while the context is open."""
+        async with self.server:
+            yield

@@ -1,0 +1,301 @@
+"""What a broker does to be one of the cluster, and what the controller does besides.
+
+A broker registers, sends heartbeats and asks for in-sync sets; the controller watches the others'
+sessions and balances leaders.
+
+Every loop here ends only with the broker. What fails is tried again; a refusal that no trying
+mends (another broker has this node id) ends the broker with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from streambus_broker.cluster import commands as c
+from streambus_broker.cluster.group import UncertainError
+from streambus_broker.cluster.peers import PeerError
+from streambus_broker.cluster.sessions import Sessions
+from streambus_broker.errors import BrokerError
+from streambus_broker.metadata.registry import CommandError
+from streambus_protocol import BrokerHeartbeatRequest, BrokerHeartbeatResponse, ErrorCode
+from streambus_storage import TreeFailedError
+
+if TYPE_CHECKING:
+    from streambus_broker.cluster.group import MetadataGroup
+    from streambus_broker.cluster.node import ClusterNode
+    from streambus_broker.cluster.replica import Replica
+
+_PAUSE_S = 0.05
+_IN_SYNC_CHECK_S = 0.1
+_CONTROL_S = 0.05
+_REQUEST_TIMEOUT_S = 1.0
+_DUPLICATE_PATIENCE_SESSIONS = 4
+_HEARTBEATS_PER_SESSION = 10
+_SUSPECT_SHARE = 4  # still more than two heartbeats
+
+
+class DuplicateBrokerError(BrokerError):
+    """Another living broker of the cluster has this node id; give each its own."""
+
+
+class Member:
+    """See the module.
+
+    Attributes:
+        sessions: The others' sessions, while this broker is the controller.
+        elections: Preferred leaders that this broker restored as the controller.
+    """
+
+    def __init__(self, node: ClusterNode, group: MetadataGroup, storage_id: bytes) -> None:
+        config = node.config
+        self.elections = 0
+        self.sessions = Sessions(
+            config.broker_session_ms / 1000, config.broker_session_ms / 1000 / _SUSPECT_SHARE
+        )
+        self._node = node
+        self._group = group
+        self._storage_id = storage_id
+        self._heartbeat_s = config.broker_session_ms / 1000 / _HEARTBEATS_PER_SESSION
+        self._asking: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last_controller: int | None = None
+
+    # --- a broker among others -----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep this broker's session, for ever.
+
+        Raises:
+            DuplicateBrokerError: Another broker has this node id.
+        """
+        node = self._node
+        refused_since_s: float | None = None
+        while True:
+            if node.me is None and not node.closing and not self._storage_failed():
+                try:
+                    await self._register()
+                    refused_since_s = None
+                except CommandError as error:
+                    if error.code == ErrorCode.DUPLICATE_BROKER:
+                        now_s = node.loop.time()
+                        refused_since_s = refused_since_s or now_s
+                        patience_s = self.sessions.timeout_s * _DUPLICATE_PATIENCE_SESSIONS
+                        if now_s - refused_since_s > patience_s:
+                            raise DuplicateBrokerError(error.detail) from error
+                    await asyncio.sleep(_PAUSE_S)
+                except UncertainError:
+                    await asyncio.sleep(_PAUSE_S)
+                continue
+            await self._heartbeat()
+            await asyncio.sleep(self._heartbeat_s)
+
+    def _storage_failed(self) -> bool:
+        """Whether this broker's log has stopped for good: it has to be let go."""
+        return isinstance(self._node.storage_error, TreeFailedError)
+
+    async def _register(self) -> None:
+        node, group = self._node, self._group
+        if not node.state.cluster.cluster_id:
+            await group.propose(c.FormCluster(f"{node.random.getrandbits(88):022x}"))
+        host, port = node.advertised
+        rack = node.config.rack or None
+        epoch = await group.propose(
+            c.RegisterBroker(
+                node.config.node_id, node.incarnation, self._storage_id, host, port, rack
+            )
+        )
+        group.follow_addresses()
+        node.logger.info("register", "broker registered", epoch=epoch)
+
+    async def _heartbeat(self) -> None:
+        node, group = self._node, self._group
+        me = node.me
+        if me is None or self._storage_failed():
+            return
+        if group.is_controller:
+            self.sessions.heard(me.broker_id, node.loop.time())
+            return
+        link = group.transport.link(group.controller or -1)
+        if link is None:
+            return
+        request = BrokerHeartbeatRequest(me.broker_id, me.epoch, me.incarnation, node.state.index)
+        try:
+            answer = await link.request(request, BrokerHeartbeatResponse, _REQUEST_TIMEOUT_S)
+        except PeerError:
+            return  # the controller may have gone; the group will name another one
+        if answer.error == ErrorCode.STALE_BROKER_EPOCH and node.me is me:
+            await asyncio.sleep(_PAUSE_S)  # the fencing is on its way through the log
+            if node.me is me:
+                await self._reregister()
+
+    async def _reregister(self) -> None:
+        try:
+            await self._register()
+        except (CommandError, UncertainError):
+            return  # the next round tries again
+
+    # --- leaders of partitions -----------------------------------------------------------------
+
+    async def watch_in_sync(self) -> None:
+        """Ask for other in-sync sets where they are due, for ever."""
+        node = self._node
+        while True:
+            await asyncio.sleep(_IN_SYNC_CHECK_S)
+            node.sessions.sweep()
+            if node.me is None:
+                continue
+            now_s = node.loop.time()
+            for replica in list(node.replicas.values()):
+                if replica.leading is None or replica.partition_id in self._asking:
+                    continue
+                wanted = self._possible(replica, replica.leading.wanted_in_sync(now_s))
+                if wanted is not None:
+                    self._asking.add(replica.partition_id)
+                    task = node.loop.create_task(self._ask_in_sync(replica, wanted))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+
+    def _possible(self, replica: Replica, wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """Leave out what the controller would refuse; None where nothing is left to ask."""
+        if wanted is None or replica.leading is None:
+            return None
+        node = self._node
+        now = replica.leading.in_sync
+        able = {
+            each.broker_id for each in node.state.brokers.values()
+            if not each.fenced and not each.leaving
+        }  # fmt: skip
+        stay = {each for each in wanted if each in now or each in able}
+        missing = replica.leading.min_in_sync - len(stay)
+        if missing > 0:  # the set does not shrink below its minimum
+            stay |= set(sorted(now - stay)[:missing])
+        return None if stay == now else tuple(sorted(stay))
+
+    async def _ask_in_sync(self, replica: Replica, wanted: tuple[int, ...]) -> None:
+        node, leading, record = self._node, replica.leading, replica.record
+        brokers = node.state.brokers
+        members = tuple((each, brokers[each].epoch) for each in wanted if each in brokers)
+        assert leading is not None
+        leading.asked(wanted)
+        command = c.AlterInSync(
+            replica.topic, replica.partition, node.config.node_id, record.leader_epoch,
+            record.partition_epoch, members,
+        )  # fmt: skip
+        try:
+            await self._group.propose(command)
+        except CommandError:
+            leading.refused()
+        except UncertainError:
+            # It may yet be granted: both sets count until the metadata or a later answer says.
+            await self._ask_again(command, replica)
+        finally:
+            self._asking.discard(replica.partition_id)
+
+    async def _ask_again(self, command: c.AlterInSync, replica: Replica) -> None:
+        leading = replica.leading
+        while replica.leading is leading and leading is not None:
+            await asyncio.sleep(_IN_SYNC_CHECK_S)
+            try:
+                await self._group.propose(command)
+            except UncertainError:
+                continue
+            except CommandError as error:
+                if error.code != ErrorCode.NO_QUORUM:
+                    leading.refused()  # it is settled: either it was granted, or never will be
+                    return
+            else:
+                return
+
+    # --- the controller ------------------------------------------------------------------------
+
+    def heartbeat_came(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
+        """Take another broker's heartbeat."""
+        node = self._node
+        if not self._group.is_controller:
+            return BrokerHeartbeatResponse(
+                ErrorCode.NOT_CONTROLLER, f"broker {self._group.controller} is the controller"
+            )
+        try:
+            record = node.state.broker_in_session(request.broker_id, request.broker_epoch)
+        except CommandError as error:
+            return BrokerHeartbeatResponse(error.code, error.detail)
+        if record.incarnation != request.incarnation:
+            detail = f"this is not broker {request.broker_id}"
+            return BrokerHeartbeatResponse(ErrorCode.STALE_BROKER_EPOCH, detail)
+        self.sessions.heard(request.broker_id, node.loop.time())
+        return BrokerHeartbeatResponse(0, None)
+
+    def connection_lost(self, broker_id: int) -> None:
+        """A broker's connection broke: it may be dead."""
+        if self._group.is_controller:
+            self.sessions.suspect(broker_id, self._node.loop.time())
+
+    async def control(self) -> None:
+        """Do the controller's work while this broker is it, for ever."""
+        node, group = self._node, self._group
+        balanced_s = node.loop.time()
+        leads = False
+        while True:
+            await asyncio.sleep(_CONTROL_S)
+            now_s = node.loop.time()
+            if not group.is_controller:
+                leads = False
+                self.sessions.clear()
+                self._last_controller = group.controller or self._last_controller
+                continue
+            self.sessions.follow(node.state.living, now_s)
+            if not leads:
+                leads, balanced_s = True, now_s
+                if self._last_controller not in (None, node.config.node_id):
+                    # It was silent for an election timeout already.
+                    self.sessions.suspect(self._last_controller or 0, now_s)
+            await self._fence_dead(now_s)
+            if now_s - balanced_s > node.config.leader_balance_ms / 1000:
+                balanced_s = now_s
+                await self._balance()
+
+    async def _fence_dead(self, now_s: float) -> None:
+        node = self._node
+        for broker_id in self.sessions.over(now_s):
+            record = node.state.brokers.get(broker_id)
+            if record is None or record.fenced:
+                continue
+            if broker_id == node.config.node_id and not self._storage_failed():
+                self.sessions.heard(broker_id, now_s)  # it is us: a late loop, not a dead broker
+                continue
+            node.logger.info(
+                "fence", "a broker's session is over", broker=broker_id, epoch=record.epoch
+            )
+            try:
+                await self._group.propose(c.FenceBroker(broker_id, record.epoch))
+            except (CommandError, UncertainError) as error:
+                node.logger.info("fence", str(error), broker=broker_id, sparse=True)
+
+    async def _balance(self) -> None:
+        """Give partitions back to their preferred leaders where those are in sync again."""
+        able = self._node.state.able
+        due = tuple(
+            (topic.name, number)
+            for topic in self._node.state.topics.values()
+            for number, record in enumerate(topic.partitions)
+            if record.leader != record.replicas[0]
+            and record.replicas[0] in able
+            and record.replicas[0] in record.in_sync
+        )
+        if due:
+            try:
+                self.elections += await self._group.propose(c.ElectLeaders(due, unclean=False))
+            except (CommandError, UncertainError):
+                return  # in the next round
+
+    async def leave(self) -> None:
+        """Hand leadership over before a shutdown; give up when nobody answers."""
+        me = self._node.me
+        if me is None or not self._group.has_quorum:
+            return
+        try:
+            async with asyncio.timeout(self.sessions.timeout_s * 2):
+                await self._group.propose(c.LeaveBroker(me.broker_id, me.epoch))
+        except (CommandError, UncertainError, TimeoutError) as error:
+            self._node.logger.info("leave", f"leadership could not be handed over: {error}")

@@ -1,0 +1,289 @@
+"""What one broker of a cluster knows and holds: its replicas, and how the metadata moves them.
+
+`ClusterNode` is the single broker's `Node` with replicas beside the logs. Changes of the metadata
+arrive by `adopt`, in the order of the metadata log; each partition record says who leads, and this
+broker leads, follows or waits accordingly. It does neither before it has registered with its
+present incarnation: what earlier records say of it was said to a process that is no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from streambus_broker.cluster.election import min_in_sync_of
+from streambus_broker.cluster.group import UncertainError
+from streambus_broker.cluster.replica import NOBODY, Replica
+from streambus_broker.cluster.replica_log import ReplicaLog, drop_marks
+from streambus_broker.log.keys import partition_prefix, start_mark_key
+from streambus_broker.log.partition import PartitionLog
+from streambus_broker.metadata.registry import CommandError, DeleteTopic
+from streambus_broker.node import Node
+from streambus_protocol import ErrorCode
+from streambus_storage import StorageError, WriteBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from streambus_broker.cluster.brokers import BrokerRecord
+    from streambus_broker.cluster.fetcher import Fetchers
+    from streambus_broker.cluster.replica_sessions import ReplicaSessions
+    from streambus_broker.cluster.state import ClusterChanges, ClusterState
+    from streambus_broker.metadata.records import PartitionRecord, TopicRecord
+    from streambus_broker.metadata.registry import Command
+
+READABLE = 1 << 40
+"""Counted for bytes that became readable where nobody counted them: enough for any fetch."""
+
+
+class ClusterNode(Node):
+    """See the module.
+
+    Attributes:
+        state: The metadata; also the registry of the single broker's interfaces.
+        incarnation: Random bytes of this process.
+        replicas: By partition id.
+        sessions: Followers of what this broker leads.
+        fetchers: What this broker follows.
+        propose: Carries a command to the metadata group; set when that runs.
+    """
+
+    state: ClusterState
+    sessions: ReplicaSessions
+    fetchers: Fetchers
+    propose: Callable[[Any], Awaitable[Any]]
+
+    def __init__(self, *arguments: Any, incarnation: bytes) -> None:
+        super().__init__(*arguments)
+        self.state = arguments[1]  # the registry, by its own type
+        self.incarnation = incarnation
+        self.replicas: dict[int, Replica] = {}
+        self.loop = asyncio.get_running_loop()
+        self._flush_asked = False
+
+    # --- who this is ---------------------------------------------------------------------------
+
+    @property
+    def me(self) -> BrokerRecord | None:
+        """This process's own record while it has a session; else None."""
+        record = self.state.brokers.get(self.config.node_id)
+        if record is None or record.incarnation != self.incarnation or record.fenced:
+            return None
+        return record
+
+    def leader_epoch(self, partition: PartitionRecord) -> int:
+        """The epoch in force."""
+        return partition.leader_epoch
+
+    async def commit(self, command: Command) -> None:
+        """Have the metadata group carry a command out.
+
+        Raises:
+            CommandError: It cannot be carried out, or nobody knows yet whether it was.
+        """
+        try:
+            await self.propose(command)
+        except UncertainError as exc:
+            raise CommandError(ErrorCode.REQUEST_TIMED_OUT, str(exc)) from exc
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic; every broker gives the space back by itself."""
+        await self.commit(DeleteTopic(name))
+
+    # --- what the metadata says ----------------------------------------------------------------
+
+    def adopt(self, changes: ClusterChanges, deleted: list[TopicRecord]) -> None:
+        """Do what changed metadata asks of this broker."""
+        mine = self.config.node_id
+        for topic in deleted:
+            for record in topic.partitions:
+                self._drop(record.partition_id)
+        if any(broker.broker_id == mine for broker in changes.brokers):
+            self.adopt_all()
+        elif changes.brokers:
+            self._adopt_topics(changes.topics)
+            self.fetchers.brokers_changed(changes.brokers)
+        else:
+            self._adopt_topics(changes.topics)
+        self.flush_soon()
+
+    def adopt_all(self) -> None:
+        """Do what the whole metadata asks: after a registration, a fencing or a snapshot."""
+        known = {
+            record.partition_id for topic in self.state.topics.values()
+            for record in topic.partitions
+        }  # fmt: skip
+        for partition_id in [each for each in self.replicas if each not in known]:
+            self._drop(partition_id)
+        self._adopt_topics(tuple(self.state.topics.values()))
+        self.fetchers.brokers_changed(tuple(self.state.brokers.values()))
+        self.flush_soon()
+
+    def _adopt_topics(self, topics: tuple[TopicRecord, ...]) -> None:
+        mine = self.config.node_id
+        for topic in topics:
+            settings = self._defaults.overridden(topic.overrides)
+            for number, record in enumerate(topic.partitions):
+                replica = self.replicas.get(record.partition_id)
+                if mine not in record.replicas:
+                    if replica is not None:
+                        self._drop(record.partition_id)
+                    continue
+                if replica is None:
+                    replica = self._open(topic, number, record)
+                elif replica.stored.log.settings != settings:
+                    replica.stored.log.use_settings(settings)
+                self._take_place(replica, record, topic)
+
+    def _open(self, topic: TopicRecord, number: int, record: PartitionRecord) -> Replica:
+        settings = self._defaults.overridden(topic.overrides)
+        log = PartitionLog(topic.name, number, record.partition_id, settings, leads=False)
+        stored = ReplicaLog(log, self.store)
+        stored.recover()
+        replica = Replica(topic.name, number, stored, record)
+        self.replicas[record.partition_id] = replica
+        self.logs[topic.name, number] = log
+        return replica
+
+    def _take_place(self, replica: Replica, record: PartitionRecord, topic: TopicRecord) -> None:
+        """Lead, follow or wait, as the record says."""
+        before, replica.record = replica.record, record
+        me = self.me
+        if me is None or record.leader != me.broker_id:
+            if replica.leading is not None:
+                replica.stop_leading(f"broker {record.leader} leads it now")
+                self.sessions.ended(replica.partition_id)
+                self.server.due += self.waits.all_of(replica.partition_id)
+            replica.stored.log.leader_epoch = record.leader_epoch
+            leader = record.leader if me is not None else NOBODY
+            again = record.leader_epoch != before.leader_epoch
+            if leader != replica.follows or (again and leader != NOBODY):
+                replica.follows = leader
+                self.fetchers.follow(replica)
+            return
+        minimum = min_in_sync_of(record, topic.overrides)
+        leading = before_leading = replica.leading
+        now_s = self.loop.time()
+        if leading is None or replica.stored.log.leader_epoch != record.leader_epoch:
+            if replica.follows != NOBODY:
+                replica.follows = NOBODY
+                self.fetchers.follow(replica)
+            if leading is not None:
+                replica.stop_leading("it is led in a new epoch")
+                self.sessions.ended(replica.partition_id)
+            leading = replica.lead(
+                me.broker_id,
+                min_in_sync=minimum,
+                lag_s_max=self.config.replica_lag_ms_max / 1000,
+                now_s=now_s,
+            )
+        else:
+            leading.use_replicas(record.replicas, now_s)
+            leading.min_in_sync = minimum
+        leading.use_in_sync(record.in_sync)
+        if (
+            leading is not before_leading
+            and replica.stored.durable < replica.stored.log.next_offset
+        ):
+            self.synced_later(replica, self.store.tree.last_sequence)
+        self.watermark_moved(replica)
+
+    def _drop(self, partition_id: int) -> None:
+        """Hold a partition no more: it was deleted, or moved to others."""
+        replica = self.replicas.pop(partition_id, None)
+        if replica is None:
+            return
+        replica.stop_leading("this broker holds it no more")
+        replica.follows = NOBODY
+        self.fetchers.follow(replica)
+        self.sessions.ended(partition_id)
+        self.logs.pop((replica.topic, replica.partition), None)
+        self.server.due += self.waits.all_of(partition_id)
+        self._remove_records([partition_id])
+
+    def remove_unknown(self) -> None:
+        """Give back the space of partitions that the metadata does not place here (any more)."""
+        tree = self.store.tree
+        unknown = []
+        position = 1
+        while True:
+            found = tree.scan(partition_prefix(position))
+            try:
+                first = next(found, None)
+            finally:
+                found.close()
+            if first is None:
+                break
+            partition_id = int.from_bytes(first[0][:8], "big")
+            if partition_id not in self.replicas:
+                unknown.append(partition_id)
+            position = partition_id + 1
+        if unknown:
+            self.logger.info("reclaim", "records of other brokers' partitions removed",
+                             partitions=len(unknown))  # fmt: skip
+            self._remove_records(unknown)
+
+    def _remove_records(self, partition_ids: list[int]) -> None:
+        batch = WriteBatch()
+        for partition_id in partition_ids:
+            self.store.tail.forget(partition_id)
+            batch.delete_range(partition_prefix(partition_id), partition_prefix(partition_id + 1))
+            batch.delete(start_mark_key(partition_id))
+            drop_marks(batch, partition_id)
+        try:
+            self.store.tree.write(batch)
+        except StorageError as error:  # found and removed at the next start
+            self.storage_failed("reclaim", error)
+
+    # --- what is committed ---------------------------------------------------------------------
+
+    def synced_later(self, replica: Replica, sequence: int) -> None:
+        """Count a leader's own writes once they are durable."""
+        end, leading = replica.stored.log.next_offset, replica.leading
+
+        def synced(error: Exception | None) -> None:
+            if error is not None:
+                assert isinstance(error, StorageError)
+                code, detail = self.storage_failed("sync", error)
+                del code
+                if replica.leading is leading and leading is not None:
+                    replica.stop_leading(detail)
+                return
+            if replica.leading is leading and leading is not None:
+                replica.stored.durable = max(replica.stored.durable, end)
+                leading.synced(end)
+                self.watermark_moved(replica)
+
+        self.durability.when_durable(sequence, synced)
+
+    def watermark_moved(self, replica: Replica) -> None:
+        """Let consumers see what is committed, and tell those who wait for it."""
+        leading = replica.leading
+        log = replica.stored.log
+        if leading is None or not log.advance_high_watermark(leading.high_watermark):
+            return
+        if self.waits.count:
+            self.server.due += self.waits.grown(log.partition_id, READABLE)
+        if replica.waiting:
+            replica.committed()
+        self.sessions.watermark_moved(log.partition_id)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Write the answers that have gathered, once, at the end of this turn of the loop."""
+        if not self._flush_asked:
+            self._flush_asked = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_asked = False
+        self.server.answer_due()
+
+    def living_in_sync(self, replica: Replica) -> int:
+        """How many of a partition's in-sync replicas have a session."""
+        brokers = self.state.brokers
+        count = 0
+        for broker_id in replica.record.in_sync:
+            broker = brokers.get(broker_id)
+            count += broker is not None and not (broker.fenced or broker.leaving)
+        return count

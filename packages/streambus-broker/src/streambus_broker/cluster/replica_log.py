@@ -1,0 +1,253 @@
+"""One replica's log with what replication keeps beside it: epochs, producers, durable end.
+
+Marks lie in the data tree under partition 0, like the start marks, told apart by their high bits::
+
+    u64 0   u64 partition_id | 1 << 61     leader epochs, written with an epoch's first batch
+    u64 0   u64 partition_id | 2 << 61     high watermark and producer states, now and then
+
+The high watermark on disk may be behind, never ahead. Producer states that are behind are brought
+up to date from the headers of the batches that follow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from streambus_broker.cluster.epochs import LeaderEpochs
+from streambus_broker.cluster.producers import ProducerStates
+from streambus_broker.errors import StoredStateError
+from streambus_broker.log.keys import (
+    KEY,
+    TOTALS_BYTES,
+    StartMark,
+    batch_key,
+    encode_start_mark,
+    partition_prefix,
+    start_mark_key,
+)
+from streambus_protocol import check_batch, iterate_batches, read_batch_header
+from streambus_protocol.errors import CorruptBatchError
+from streambus_storage import WriteBatch
+
+if TYPE_CHECKING:
+    from streambus_broker.log.partition import PartitionLog
+    from streambus_broker.log.store import LogStore
+    from streambus_protocol import BatchHeader
+
+_EPOCHS, _STATE = 1 << 61, 2 << 61
+CHECKPOINT_BATCHES = 2_000  # headers to read again after a crash, at most
+
+
+def epochs_key(partition_id: int) -> bytes:
+    """The key of a partition's leader epochs."""
+    return KEY.pack(0, partition_id | _EPOCHS)
+
+
+def state_key(partition_id: int) -> bytes:
+    """The key of a partition's high watermark and producer states."""
+    return KEY.pack(0, partition_id | _STATE)
+
+
+class ReplicaLog:
+    """See the module.
+
+    Attributes:
+        log: The log.
+        epochs: Which leader epoch wrote what.
+        producers: What is known of its producers.
+        durable: Up to where it is synced.
+    """
+
+    __slots__ = ("_unsaved", "durable", "epochs", "log", "producers", "store")
+
+    def __init__(self, log: PartitionLog, store: LogStore) -> None:
+        self.log = log
+        self.store = store
+        self.epochs = LeaderEpochs()
+        self.producers = ProducerStates()
+        self.durable = 0
+        self._unsaved = 0
+
+    def recover(self) -> None:
+        """Find everything from what is stored; what is found is durable, the tree sees to that.
+
+        Raises:
+            StoredStateError: It makes no sense.
+            StorageError: The tree cannot be read.
+        """
+        log, tree = self.log, self.store.tree
+        self.store.recover(log)
+        self.durable = log.next_offset
+        try:
+            stored = tree.get(epochs_key(log.partition_id))
+            if stored is not None:
+                self.epochs = LeaderEpochs.decode(stored)
+                self.epochs.cut(log.next_offset)
+            watermark, known_to = log.log_start_offset, log.log_start_offset
+            stored = tree.get(state_key(log.partition_id))
+            if stored is not None:
+                watermark, producers = msgpack.unpackb(stored)
+                known_to = self.producers.load(producers)
+        except (ValueError, TypeError, msgpack.UnpackException) as exc:
+            raise StoredStateError(
+                self.store.path,
+                f"what is kept beside {log.topic}/{log.partition} cannot be read: {exc}",
+                "remove the data directory, the other replicas have the records",
+            ) from exc
+        log.high_watermark = max(log.log_start_offset, min(watermark, log.next_offset))
+        if known_to > log.next_offset:  # the log lost its end: that state knows too much
+            self.producers.clear()
+            known_to = log.log_start_offset
+        self._replay(known_to)
+
+    def _replay(self, offset: int) -> None:
+        """Learn producers from the batches from ``offset`` on."""
+        log = self.log
+        start, stop = batch_key(log.partition_id, offset), partition_prefix(log.partition_id + 1)
+        found = self.store.tree.scan(start, stop)
+        try:
+            for _, value in found:
+                header = read_batch_header(value, TOTALS_BYTES)
+                self.producers.appended(header, header.base_offset)
+        finally:
+            found.close()
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def append(self, header: BatchHeader, batch: bytes) -> tuple[int, int]:
+        """Append a producer's checked batch in the leader epoch of the log.
+
+        Returns:
+            Its base offset and the write's sequence number.
+
+        Raises:
+            StorageError: Nothing was appended.
+        """
+        log = self.log
+        key, value = log.place(header, batch)
+        sequence = self._write(log.leader_epoch, log.next_offset, key, value)
+        base_offset = log.appended(header)
+        self._appended(header, base_offset, value)
+        return base_offset, sequence
+
+    def follow(self, batches: bytes) -> int:
+        """Append batches as a leader sent them; return the last write's sequence number, or -1.
+
+        Raises:
+            CorruptBatchError: One is damaged, or does not begin at the log's end; what came before
+                it is appended.
+            StorageError: What came before the failure is appended.
+        """
+        log = self.log
+        sequence = -1
+        for header, view in iterate_batches(batches):
+            check_batch(view)
+            if header.base_offset != log.next_offset:
+                raise CorruptBatchError(
+                    f"a batch begins at {header.base_offset}, the log ends at {log.next_offset}"
+                )
+            if header.leader_epoch < self.epochs.latest:
+                raise CorruptBatchError(
+                    f"a batch of epoch {header.leader_epoch} behind epoch {self.epochs.latest}"
+                )
+            key, value = log.place_stamped(header, bytes(view))
+            sequence = self._write(header.leader_epoch, header.base_offset, key, value)
+            self._appended(header, log.appended(header), value)
+        return sequence
+
+    def _write(self, epoch: int, base_offset: int, key: bytes, value: bytes) -> int:
+        if epoch <= self.epochs.latest:
+            return self.store.tree.put(key, value)
+        ahead = LeaderEpochs()
+        ahead.epochs, ahead.starts = list(self.epochs.epochs), list(self.epochs.starts)
+        ahead.begin(epoch, base_offset)
+        batch = WriteBatch()
+        batch.put(key, value)
+        batch.put(epochs_key(self.log.partition_id), ahead.encode())
+        sequence = self.store.tree.write(batch)
+        self.epochs = ahead
+        return sequence
+
+    def _appended(self, header: BatchHeader, base_offset: int, value: bytes) -> None:
+        log = self.log
+        self.store.tail.add(log.partition_id, base_offset, log.next_offset, value)
+        if header.producer_id >= 0:
+            self.producers.appended(header, base_offset)
+        self._unsaved += 1
+        if self._unsaved >= CHECKPOINT_BATCHES:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Store the high watermark and the producer states as they are.
+
+        Raises:
+            StorageError: The older ones stay in force, which costs time after a crash and no more.
+        """
+        log = self.log
+        state = [log.high_watermark, self.producers.encode(log.next_offset)]
+        self.store.tree.put(state_key(log.partition_id), msgpack.packb(state))
+        self._unsaved = 0
+
+    def checkpoint_if_moved(self) -> None:
+        """Store them where something was appended since; raises as `checkpoint` does."""
+        if self._unsaved:
+            self.checkpoint()
+
+    # --- going back ----------------------------------------------------------------------------
+
+    def truncate(self, offset: int) -> int:
+        """Drop everything from ``offset`` on, or from the batch that holds it; return the new end.
+
+        Raises:
+            StorageError: Nothing was dropped.
+        """
+        log, store = self.log, self.store
+        if offset >= log.next_offset:
+            return log.next_offset
+        end, position, timestamp_ms = store.end_before(log, offset)
+        self.epochs.cut(end)
+        self._begin_again(StartMark(min(log.log_start_offset, end), end, position, timestamp_ms))
+        log.go_back(end, position, timestamp_ms)
+        self._forget(end)
+        return end
+
+    def start_over(self, offset: int) -> None:
+        """Drop everything and begin at ``offset``: the leader keeps nothing older.
+
+        Raises:
+            StorageError: Nothing was dropped.
+        """
+        log = self.log
+        self.epochs = LeaderEpochs()
+        self._begin_again(StartMark(offset, offset, 0, -1))
+        log.begin_at(offset)
+        self._forget(offset)
+
+    def _begin_again(self, mark: StartMark) -> None:
+        partition_id = self.log.partition_id
+        batch = WriteBatch()
+        batch.delete_range(
+            batch_key(partition_id, mark.next_offset), partition_prefix(partition_id + 1)
+        )
+        if mark.log_start_offset == mark.next_offset:  # nothing is left
+            batch.delete_range(
+                batch_key(partition_id, 0), batch_key(partition_id, mark.next_offset)
+            )
+        batch.put(start_mark_key(partition_id), encode_start_mark(mark))
+        batch.put(epochs_key(partition_id), self.epochs.encode())
+        batch.delete(state_key(partition_id))
+        self.store.tree.write(batch)
+
+    def _forget(self, end: int) -> None:
+        self.store.tail.forget(self.log.partition_id)
+        self.durable = min(self.durable, end)
+        self.producers.clear()
+        self._replay(self.log.log_start_offset)
+
+
+def drop_marks(batch: WriteBatch, partition_id: int) -> None:
+    """Drop what is kept beside a partition's log, together with the log."""
+    batch.delete(epochs_key(partition_id))
+    batch.delete(state_key(partition_id))

@@ -1,0 +1,347 @@
+"""The leader's side of replication: followers' sessions, their long polls, what each is sent.
+
+A session belongs to a connection and ends with it. It knows the position of every partition that
+the follower named; ``_due`` holds those that have something to send. A partition that was sent is
+not looked at again before the follower names its new position.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streambus_broker.metadata.registry import CommandError
+from streambus_broker.network.connection import response_frame
+from streambus_protocol import (
+    FRAME_BYTES_MAX,
+    ApiKey,
+    ErrorCode,
+    ReplicaData,
+    ReplicaFetchRequest,
+    ReplicaFetchResponse,
+    ReplicaPosition,
+    ReplicaProgressRequest,
+    decode_message,
+    encode_message,
+)
+from streambus_storage import StorageError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from streambus_broker.cluster.node import ClusterNode
+    from streambus_broker.cluster.throttle import Throttle
+    from streambus_broker.network.connection import Connection
+
+_ROOM_BYTES = 256 * 1024
+_ANSWER_BYTES_MAX = FRAME_BYTES_MAX - _ROOM_BYTES
+_THROTTLE_POLL_S = 0.1
+
+
+class _Session:
+    """One follower's connection."""
+
+    __slots__ = ("broker_id", "bytes_max", "due", "positions", "stale", "timer", "waiting")
+
+    def __init__(self, broker_id: int) -> None:
+        self.broker_id = broker_id
+        self.bytes_max = 0
+        self.positions: dict[int, ReplicaPosition] = {}
+        self.due: dict[int, None] = {}
+        self.stale: dict[int, None] = {}  # only the high watermark is news
+        self.waiting: tuple[int, int] | None = None  # version and correlation id of the long poll
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class ReplicaSessions:
+    """See the module.
+
+    Attributes:
+        sent_bytes: Bytes of batches sent to followers.
+        throttle: For replicas that are not in sync.
+    """
+
+    def __init__(self, node: ClusterNode, throttle: Throttle) -> None:
+        self.sent_bytes = 0
+        self.throttle = throttle
+        self._node = node
+        self._sessions: dict[Connection, _Session] = {}
+        self._followers: dict[int, dict[Connection, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def fetch(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes | None:
+        """Serve REPLICA_FETCH.
+
+        Raises:
+            ProtocolError: It cannot be read.
+        """
+        request = decode_message(ReplicaFetchRequest, body, version)
+        problem = self._stranger(request)
+        if problem is not None:
+            self._end(connection)
+            response = ReplicaFetchResponse(problem.code, problem.detail, ())
+            return _frame(version, correlation_id, response)
+        session = self._sessions.get(connection)
+        if session is None or session.broker_id != request.broker_id:
+            self._end(connection)
+            session = self._sessions[connection] = _Session(request.broker_id)
+        elif session.waiting is not None:  # the follower has news, and wants its turn now
+            self._answer(connection, session)
+        session.bytes_max = min(request.bytes_max, _ANSWER_BYTES_MAX)
+        for partition_id in request.forgotten:
+            self._forget(connection, session, partition_id)
+        errors = []
+        for position in request.partitions:
+            answer = self._take_position(connection, session, position)
+            if answer is not None:
+                errors.append(answer)
+        answers = errors + self._gather(session)
+        if answers or not request.wait_max_ms:
+            answers += self._watermarks(session)
+            return _frame(version, correlation_id, ReplicaFetchResponse(0, None, tuple(answers)))
+        connection.pending += 1
+        session.waiting = (version, correlation_id)
+        delay_s = request.wait_max_ms / 1000
+        session.timer = self._node.loop.call_later(delay_s, self._expired, connection)
+        return None
+
+    def progress(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> None:
+        """Serve REPLICA_PROGRESS; it is not answered.
+
+        Raises:
+            ProtocolError: It cannot be read.
+        """
+        del correlation_id
+        request = decode_message(ReplicaProgressRequest, body, version)
+        session = self._sessions.get(connection)
+        if session is None:
+            return
+        node = self._node
+        now_s = node.loop.time()
+        for partition_id, leader_epoch, durable in request.partitions:
+            position = session.positions.get(partition_id)
+            replica = node.replicas.get(partition_id)
+            if position is None or replica is None or replica.leading is None:
+                continue
+            if position.leader_epoch != leader_epoch or (
+                replica.stored.log.leader_epoch != leader_epoch
+            ):
+                continue
+            replica.leading.progressed(session.broker_id, durable, now_s)
+            node.watermark_moved(replica)
+
+    def _stranger(self, request: ReplicaFetchRequest) -> CommandError | None:
+        """Why the sender is no broker in session, or None."""
+        try:
+            record = self._node.state.broker_in_session(request.broker_id, request.broker_epoch)
+        except CommandError as error:
+            return error
+        if record.incarnation != request.incarnation:
+            return CommandError(
+                ErrorCode.STALE_BROKER_EPOCH, f"this is not broker {request.broker_id}"
+            )
+        return None
+
+    def _take_position(
+        self, connection: Connection, session: _Session, position: ReplicaPosition
+    ) -> ReplicaData | None:
+        """Judge a position that a follower named; give an answer where that ends it."""
+        node = self._node
+        partition_id = position.partition_id
+        self._forget(connection, session, partition_id)
+        replica = node.replicas.get(partition_id)
+        if replica is None or replica.leading is None:
+            return _error(position, ErrorCode.NOT_LEADER)
+        log, epochs = replica.stored.log, replica.stored.epochs
+        if position.leader_epoch != log.leader_epoch:
+            old = position.leader_epoch < log.leader_epoch
+            code = ErrorCode.FENCED_LEADER_EPOCH if old else ErrorCode.UNKNOWN_LEADER_EPOCH
+            return _error(position, code)
+        if session.broker_id not in replica.leading.followers:
+            return _error(position, ErrorCode.INVALID_REQUEST)
+        diverging = epochs.divergence(position.offset, position.last_epoch, log.next_offset)
+        if diverging is not None and diverging.end_offset >= 0:
+            return ReplicaData(
+                partition_id, 0, log.leader_epoch, log.high_watermark, log.log_start_offset,
+                diverging.epoch, diverging.end_offset, b"",
+            )  # fmt: skip
+        if diverging is not None or not (
+            log.log_start_offset <= position.offset <= log.next_offset
+        ):
+            return _error(position, ErrorCode.OFFSET_OUT_OF_RANGE, log.log_start_offset)
+        session.positions[partition_id] = position
+        self._followers.setdefault(partition_id, {})[connection] = None
+        replica.leading.fetched(
+            session.broker_id, position.offset, position.durable, node.loop.time()
+        )
+        node.watermark_moved(replica)
+        if position.offset < log.next_offset:
+            session.due[partition_id] = None
+        elif log.high_watermark:
+            session.stale[partition_id] = None
+        return None
+
+    # --- what happens --------------------------------------------------------------------------
+
+    def grown(self, partition_id: int) -> None:
+        """A leader's log has grown: followers that wait are answered."""
+        for connection in self._followers.get(partition_id, ()):
+            session = self._sessions[connection]
+            session.due[partition_id] = None
+            if session.waiting is not None:
+                self._node.loop.call_soon(self._answer_if_due, connection)
+
+    def watermark_moved(self, partition_id: int) -> None:
+        """Followers learn it with the next answer; it is not worth one of its own."""
+        for connection in self._followers.get(partition_id, ()):
+            self._sessions[connection].stale[partition_id] = None
+
+    def ended(self, partition_id: int) -> None:
+        """This broker leads the partition no more, or in another epoch."""
+        for connection in self._followers.pop(partition_id, {}):
+            session = self._sessions[connection]
+            session.positions.pop(partition_id, None)
+            session.due.pop(partition_id, None)
+            session.stale.pop(partition_id, None)
+
+    def sweep(self) -> None:
+        """End the sessions of connections that are gone."""
+        for connection in [each for each in self._sessions if each.transport.is_closing()]:
+            self._end(connection)
+
+    def close(self) -> None:
+        """Answer everybody: this broker shuts down."""
+        for connection in list(self._sessions):
+            self._end(connection)
+        self._node.server.flush_dirty()
+
+    def _end(self, connection: Connection) -> None:
+        session = self._sessions.get(connection)
+        if session is None:
+            return
+        if session.waiting is not None:
+            self._answer(connection, session)
+        for partition_id in list(session.positions):
+            self._forget(connection, session, partition_id)
+            replica = self._node.replicas.get(partition_id)
+            if replica is not None and replica.leading is not None:
+                replica.leading.lost(session.broker_id)
+        del self._sessions[connection]
+
+    def _forget(self, connection: Connection, session: _Session, partition_id: int) -> None:
+        if session.positions.pop(partition_id, None) is None:
+            return
+        session.due.pop(partition_id, None)
+        session.stale.pop(partition_id, None)
+        followers = self._followers.get(partition_id)
+        if followers is not None:
+            followers.pop(connection, None)
+            if not followers:
+                del self._followers[partition_id]
+
+    # --- answers -------------------------------------------------------------------------------
+
+    def _expired(self, connection: Connection) -> None:
+        session = self._sessions.get(connection)
+        if session is not None and session.waiting is not None:
+            self._answer(connection, session)
+            self._node.server.flush_dirty()
+
+    def _answer_if_due(self, connection: Connection) -> None:
+        session = self._sessions.get(connection)
+        if session is None or session.waiting is None:
+            return
+        answers = self._gather(session)
+        if answers:
+            self._answer(connection, session, answers)
+            self._node.server.flush_dirty()
+        else:  # throttled: look again when there is room
+            self._node.loop.call_later(_THROTTLE_POLL_S, self._answer_if_due, connection)
+
+    def _answer(
+        self, connection: Connection, session: _Session, answers: list[ReplicaData] | None = None
+    ) -> None:
+        assert session.waiting is not None
+        version, correlation_id = session.waiting
+        session.waiting = None
+        if session.timer is not None:
+            session.timer.cancel()
+        found = self._gather(session) if answers is None else answers
+        found += self._watermarks(session)
+        connection.answer_later(
+            _frame(version, correlation_id, ReplicaFetchResponse(0, None, tuple(found)))
+        )
+
+    def _gather(self, session: _Session) -> list[ReplicaData]:
+        """Read what is due, up to the size that the follower takes."""
+        node = self._node
+        answers: list[ReplicaData] = []
+        room_bytes = session.bytes_max
+        throttled_bytes = self.throttle.room(node.loop.time())
+        for partition_id in list(session.due):
+            if room_bytes <= 0:
+                break
+            position = session.positions.get(partition_id)
+            replica = node.replicas.get(partition_id)
+            if position is None or replica is None or replica.leading is None:
+                del session.due[partition_id]
+                continue
+            throttled = session.broker_id not in replica.leading.in_sync
+            if throttled and throttled_bytes == 0:
+                continue
+            log = replica.stored.log
+            try:
+                batches = node.store.read(
+                    log, position.offset, room_bytes, at_least_one=not answers,
+                    stop_offset=log.next_offset,
+                )  # fmt: skip
+            except StorageError as error:
+                node.storage_failed("read", error)
+                del session.due[partition_id]
+                answers.append(_error(position, ErrorCode.STORAGE_FAILED))
+                continue
+            if not batches:
+                break
+            del session.due[partition_id]
+            session.stale.pop(partition_id, None)
+            room_bytes -= len(batches)
+            self.sent_bytes += len(batches)
+            if throttled and throttled_bytes is not None:
+                self.throttle.took(len(batches))
+                throttled_bytes = max(0, throttled_bytes - len(batches))
+            answers.append(_data(partition_id, log, batches))
+        return answers
+
+    def _watermarks(self, session: _Session) -> list[ReplicaData]:
+        """The high watermarks that the follower does not know yet."""
+        stale, session.stale = session.stale, {}
+        answers = []
+        for partition_id in stale:
+            replica = self._node.replicas.get(partition_id)
+            if partition_id in session.positions and replica is not None:
+                answers.append(_data(partition_id, replica.stored.log, b""))
+        return answers
+
+
+def _data(partition_id: int, log: Any, batches: bytes) -> ReplicaData:
+    return ReplicaData(
+        partition_id, 0, log.leader_epoch, log.high_watermark, log.log_start_offset, -1, -1, batches
+    )
+
+
+def _error(position: ReplicaPosition, code: ErrorCode, log_start_offset: int = -1) -> ReplicaData:
+    return ReplicaData(
+        position.partition_id, code, position.leader_epoch, -1, log_start_offset, -1, -1, b""
+    )
+
+
+def _frame(version: int, correlation_id: int, response: ReplicaFetchResponse) -> bytes:
+    encoded = encode_message(response, version)
+    return response_frame(ApiKey.REPLICA_FETCH, version, correlation_id, encoded)
