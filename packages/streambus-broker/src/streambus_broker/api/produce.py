@@ -122,7 +122,7 @@ class ProduceApi:
             base_offset, sequence = node.store.append(log, header, batch)
         except (ProtocolError, StorageError) as error:
             result = self._refused(error)
-            return None if lane.acks == ACKS_NONE else _encode(0, correlation_id, [result])
+            return None if lane.acks == ACKS_NONE else encode_produced(0, correlation_id, [result])
         if node.storage_error is not None:
             node.storage_works()
         self.batches += 1
