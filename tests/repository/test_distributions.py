@@ -19,7 +19,7 @@ from tests.repository.conftest import DISTRIBUTIONS, ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-LEAVES = ["streambus-protocol", "streambus-storage"]
+LEAVES = ["streambus-protocol", "streambus-raft", "streambus-storage"]
 UV = (sys.executable, "-m", "uv")
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
