@@ -42,7 +42,7 @@ def rows(
 
 def writes(arena: Arena) -> list[Row]:
     """Put and batch put into an empty database, flushes and compactions included."""
-    pairs = arena.pairs[: max(BATCH_ENTRIES, arena.entries // 4)]
+    pairs = arena.pairs[: max(BATCH_ENTRIES, arena.entries // 2)]
     names = [name for name in WRITERS if name in arena.makers]
 
     def put_each(name: str) -> float:
@@ -106,7 +106,9 @@ def reads(arena: Arena) -> list[Row]:
 def _warm_reads(arena: Arena, names: list[str]) -> list[Row]:
     source = random.Random(arena.seed)
     present = [key for key, _ in source.sample(arena.pairs, min(WARM_GETS, arena.entries))]
-    missing = [source.randbytes(16) for _ in present]
+    # Another stream than the keys': an aligned part of the same one would be keys that exist.
+    stranger = random.Random(arena.seed + 1_000_003)
+    missing = [stranger.randbytes(16) for _ in present]
     prefixes = [key[:PREFIX_BYTES] for key in present if key[0] != 0xFF][:2_000]
     opened = {name: arena.open(name, "read") for name in names}
     repeats = arena.repeats

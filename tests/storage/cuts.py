@@ -11,7 +11,8 @@ What must hold after each cut (scenario 1 and more):
 2. What it holds equals the model after the first p operations, for a p that is at least the last
    operation known to be durable and at most the last one begun: a prefix in commit order.
    Batches count as one operation, so none is half there.
-3. A second cut right after recovery, before any write, changes nothing (scenario 6).
+3. A second cut right after recovery, before any write, changes nothing (scenario 6); also where
+   the first was only the death of the process, so that much of what was served was not synced.
 4. A cut at any call of the recovery itself is survived just the same.
 5. What is written and synced after recovery is there after the next cut, on top of 2.
 """
@@ -173,6 +174,9 @@ class Run:
 
     def _cut(self, where: str) -> None:
         """Cut the power here, recover on the clone, and check."""
+        if self._cutter.random() < 0.2:
+            self._check(self._world.process_kill(), f"kill before {where}")
+            return
         mode = self._cutter.choice(CUT_MODES)
         seed = self._cutter.getrandbits(32)
         self._check(self._world.power_cut(mode, seed=seed), f"cut before {where}, {mode}, {seed}")

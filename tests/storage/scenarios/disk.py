@@ -53,8 +53,8 @@ def record_cuts(world: SimulatedWorld, mode: CutMode = "random") -> list[Simulat
 
 
 def rebuilt(world: SimulatedWorld) -> SimulatedWorld:
-    """The same world with a disk of its own, everything on it kept: one for each damage."""
-    disk = world.disk.power_cut(random_source(0), "keep")
+    """The same world after its process was killed, with a disk of its own: one for each damage."""
+    disk = world.disk.process_kill()
     return SimulatedWorld(world.seed, disk=disk, eagerness=world.scheduler.eagerness)
 
 

@@ -380,3 +380,28 @@ def test_writing_after_a_clone_does_not_reach_the_clone() -> None:
         file.append(letter)
         file.close()
     assert [each.content("/d/f") for each in (disk, one, two)] == [b"1a", b"1b", b"1c"]
+
+
+def test_kill_keeps_what_is_unsynced_unsynced() -> None:
+    disk = disk_with(b"safe", b"cached")
+    lock = disk.lock("/d/LOCK")
+    disk.link("/d/f", "/d/g")
+    disk.make_directory("/e")
+    disk.unlink("/d/LOCK")
+    killed = disk.process_kill()
+    assert killed.files() == disk.files()
+    assert killed.content("/d/f") == b"safecached"
+    assert killed.used_bytes == disk.used_bytes
+    lost = killed.power_cut(random_source(0), "drop")
+    assert {path: lost.content(path) for path in lost.files()} == {"/d/f": b"safe"}
+    killed.sync_directory("/d")
+    file = killed.open_append("/d/g")
+    file.sync()
+    file.close()
+    kept = killed.power_cut(random_source(0), "drop")
+    assert {path: kept.content(path) for path in kept.files()} == {
+        "/d/f": b"safecached",
+        "/d/g": b"safecached",
+    }
+    assert disk.power_cut(random_source(0), "drop").files() == {"/d/f": 4}, "nothing is shared"
+    lock.release()

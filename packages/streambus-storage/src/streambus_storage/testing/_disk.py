@@ -253,6 +253,35 @@ class SimulatedFileSystem:
         after.used_bytes = sum(len(file.data) for file in copies.values())
         return after
 
+    def process_kill(self) -> SimulatedFileSystem:
+        """The disk as the next process finds it when only this one has died.
+
+        Everything written is there, and what was not synced is still not: a `power_cut` of the
+        answer may lose it. That is how a recovery is tested that serves what it has not synced.
+
+        Returns:
+            Another disk: no lock, no fault, no open file; the same limit.
+        """
+        copies: dict[int, Node] = {}
+
+        def copy(node: Node) -> Node:
+            made = copies.get(id(node))
+            if made is None:
+                if isinstance(node, File):
+                    made = copies[id(node)] = node.clone()
+                else:
+                    made = copies[id(node)] = Directory()
+                    made.names = {name: copy(each) for name, each in node.names.items()}
+                    made.durable = {name: copy(each) for name, each in node.durable.items()}
+            return made
+
+        after = SimulatedFileSystem(capacity_bytes=self.capacity_bytes)
+        after._root = copy(self._root)  # type: ignore[assignment] # a directory's copy is one
+        after._found = {"": after._root}
+        after._journal = [change.mapped(copy) for change in self._journal]
+        after.used_bytes = self.used_bytes
+        return after
+
     def _names_after_cut(self, source: random.Random, mode: CutMode) -> dict[int, dict[str, Node]]:
         """Durable names of the directories that a kept change touches, by directory id."""
         journal = self._journal

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
 SECTOR_BYTES = 512
 """What a disk writes as a unit; unsynced bytes are kept or lost in such blocks."""
@@ -65,6 +66,13 @@ class File:
         if type(self.data) is bytearray:
             self.data = bytes(self.data)
         return self.data
+
+    def clone(self) -> File:
+        """The same file on another disk: nobody writes to it, nobody has it locked."""
+        made = File(self.share(), self.synced)
+        made.lost = list(self.lost)
+        made.links = self.links
+        return made
 
     def after_cut(self, source: random.Random, mode: str) -> File:
         """The file as a power cut leaves it: durable to the last byte that is left."""
@@ -142,6 +150,15 @@ class NameChange:
         return (self.gone is not None and self.gone[0] is directory) or (
             self.made is not None and self.made[0] is directory
         )
+
+    def mapped(self, copy: Callable[[Node], Node]) -> NameChange:
+        """The same change on the copies of its directories and of its node."""
+
+        def place(at: tuple[Directory, str] | None) -> tuple[Directory, str] | None:
+            return None if at is None else (copy(at[0]), at[1])  # type: ignore[return-value] # a directory's copy is one
+
+        node = None if self.node is None else copy(self.node)
+        return NameChange(gone=place(self.gone), made=place(self.made), node=node)
 
     def apply(self, durable: dict[int, dict[str, Node]]) -> None:
         """Carry the change out on durable names, which are found by the directory's id."""

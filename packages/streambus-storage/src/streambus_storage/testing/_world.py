@@ -48,3 +48,11 @@ class SimulatedWorld:
         seed = self.random.getrandbits(32) if seed is None else seed
         disk = self.disk.power_cut(random_source(seed, "cut"), mode)
         return SimulatedWorld(seed, disk=disk, eagerness=self.scheduler.eagerness)
+
+    def process_kill(self) -> SimulatedWorld:
+        """The same machine after the process alone has died; see the disk's `process_kill`."""
+        return SimulatedWorld(
+            self.random.getrandbits(32),
+            disk=self.disk.process_kill(),
+            eagerness=self.scheduler.eagerness,
+        )
