@@ -50,6 +50,19 @@ def test_prepared_frame_says_what_the_general_one_says(
     )
 
 
+@given(
+    value=st.none() | st.binary(max_size=300),
+    key=st.none() | st.binary(max_size=300),
+    timestamp_ms=st.integers(0, 2**50),
+)
+def test_frame_of_one_record_is_that_of_its_batch(
+    value: bytes | None, key: bytes | None, timestamp_ms: int
+) -> None:
+    template = ProduceTemplate("orders", 3, 1, 30_000, 0)
+    general = template.frame(9, encode_record(value, key, None, timestamp_ms, 0))
+    assert template.record_frame(9, value, key, timestamp_ms) == general
+
+
 def answer(
     *, error: int = 0, offset: int = 7, correlation_id: int = 3, flags: int = 1, count: int = 1
 ) -> bytes:

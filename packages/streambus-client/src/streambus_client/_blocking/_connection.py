@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from streambus_client._operations import Call
     from streambus_client._options import ClientOptions
 
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES_MIN = 16 * 1024
+RECEIVE_BYTES_MAX = 1024 * 1024
+"""How much is asked for at once: little, so that little is allocated, until answers are large."""
+_SHORT_ANSWER_BYTES = 4096
 _TIMEVAL = struct.Struct("ll")
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
@@ -68,6 +71,7 @@ class BlockingConnection:
         self.core = ConnectionCore(self.name, options.client_id, cluster_id)
         self.closed = False
         self._timeout_s: float | None = None
+        self._receive_bytes = RECEIVE_BYTES_MIN
         try:
             self.socket = socket.create_connection(address, timeout=timeout_s)
         except OSError as error:
@@ -123,6 +127,34 @@ class BlockingConnection:
             raise answer.error
         return answer.message
 
+    def exchange(self, frame: bytes, timeout_s: float) -> bytes:
+        """Send a prepared request and give the first bytes of its answer: two system calls.
+
+        Raises:
+            ConnectionLostError: the connection ended; it is closed.
+            RequestTimedOutError: no answer in time; it is closed.
+        """
+        try:
+            if timeout_s != self._timeout_s:
+                self._set_timeout(timeout_s)
+            self.socket.sendall(frame)
+            data = self.socket.recv(_SHORT_ANSWER_BYTES)
+        except (BlockingIOError, TimeoutError) as error:
+            self.close()
+            raise RequestTimedOutError(
+                f"{self.name} did not answer within {timeout_s:.3g} s"
+            ) from error
+        except OSError as error:
+            self.close()
+            raise ConnectionLostError(self.name, _reason(error)) from error
+        except BaseException:
+            self.close()
+            raise
+        if not data:
+            self.close()
+            raise ConnectionLostError(self.name, "the broker closed it")
+        return data
+
     def finish_with(self, data: bytes, correlation_id: int, timeout_s: float) -> Any:
         """As ``finish``, where the first bytes of the answer were already read."""
         try:
@@ -161,11 +193,11 @@ class BlockingConnection:
         """
         try:
             if timeout_s <= 0 and _DONT_WAIT:
-                data = self.socket.recv(RECEIVE_BYTES, _DONT_WAIT)
+                data = self.socket.recv(self._receive_bytes, _DONT_WAIT)
             else:
                 if timeout_s != self._timeout_s:
                     self._set_timeout(timeout_s)
-                data = self.socket.recv(RECEIVE_BYTES)
+                data = self.socket.recv(self._receive_bytes)
         except (BlockingIOError, TimeoutError):
             return None
         except OSError as error:
@@ -174,6 +206,10 @@ class BlockingConnection:
         if not data:
             self.close()
             raise ConnectionLostError(self.name, "the broker closed it")
+        if len(data) == self._receive_bytes:
+            self._receive_bytes = min(2 * self._receive_bytes, RECEIVE_BYTES_MAX)
+        elif len(data) < RECEIVE_BYTES_MIN // 2:
+            self._receive_bytes = RECEIVE_BYTES_MIN
         return data
 
     def receive(self, timeout_s: float) -> list[Answer]:

@@ -7,9 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from streambus_client._blocking._background import Background
-from streambus_client._blocking._connection import BlockingConnection, ConnectionPool
+from streambus_client._blocking._connection import ConnectionPool
 from streambus_client._blocking._driver import BlockingClient, run
 from streambus_client._blocking._futures import SendFuture, SendManyFuture, wait_for
+from streambus_client._blocking._lane import Lane
 from streambus_client._encoding import ProduceTemplate, encode_record, read_produced_offset
 from streambus_client._operations import leader, refresh
 from streambus_client._options import (
@@ -21,7 +22,6 @@ from streambus_client._options import (
     wall_clock_ms,
 )
 from streambus_client._producing import (
-    RECORD_BYTES_MAX,
     ProducerCore,
     check_columns,
     check_record,
@@ -35,10 +35,9 @@ from streambus_client.errors import (
     ClientClosedError,
     ClientError,
     ConnectionLostError,
-    RequestTimedOutError,
     error_for,
 )
-from streambus_protocol import ApiKey, ProduceResponse
+from streambus_protocol import FRAME_BYTES_MAX, ApiKey, ProduceResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,19 +45,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from streambus_client._accumulator import Outcome
-
-
-class _Lane:
-    """What a ``send`` to one partition needs, prepared: the leader's connection and the frame."""
-
-    __slots__ = ("connection", "template", "where")
-
-    def __init__(
-        self, connection: BlockingConnection, template: ProduceTemplate, where: TopicPartition
-    ) -> None:
-        self.connection = connection
-        self.template = template
-        self.where = where
 
 
 class Producer(BlockingClient):
@@ -149,9 +135,10 @@ class Producer(BlockingClient):
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
         self._background = Background(self._core, self._pool, self._lock)
-        self._lanes: dict[TopicPartition, _Lane] = {}
-        self._single: dict[str, _Lane] = {}
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self._single: dict[str, Lane] = {}
         self._lanes_expire_at = 0.0
+        self._submitted = False  # since the background was last empty; then send goes behind it
 
     # --- One record -------------------------------------------------------------------------------
 
@@ -190,55 +177,52 @@ class Producer(BlockingClient):
         """
         if timestamp_ms is None:
             timestamp_ms = self._now_ms()
-        if partition is None and (lane := self._single.get(topic)) is not None:
-            pass
-        else:
+        lane = self._single.get(topic) if partition is None else None
+        if lane is None or lane.connection.closed or time.monotonic() >= self._lanes_expire_at:
             lane = self._lane(topic, key, partition, value, headers)
-        if time.monotonic() >= self._lanes_expire_at:
-            self._renew(topic)
-        batch = encode_record(value, key, headers, timestamp_ms, self._options.codec)
-        if len(batch) > RECORD_BYTES_MAX:
-            raise too_large(topic, len(batch))
-        connection = lane.connection
+        connection, where = lane.connection, lane.where
+        batch: bytes | None = None
+        if headers or self._options.codec:
+            batch = encode_record(value, key, headers, timestamp_ms, self._options.codec)
         with connection.lock:
-            if connection.closed or not self._core.accumulator.empty:
+            if connection.closed or self._submitted:
                 offset = None
             else:
-                offset = self._exchange(lane, batch)
+                correlation_id = connection.core.next_id()
+                if batch is None:
+                    frame = lane.template.record_frame(correlation_id, value, key, timestamp_ms)
+                else:
+                    frame = lane.template.frame(correlation_id, batch)
+                offset = self._exchange(lane, frame, correlation_id)
         if offset is None:
-            return self._send_slowly(lane.where, value, key, headers, timestamp_ms, batch)
-        return RecordMetadata(topic, lane.where.partition, offset, timestamp_ms)
+            if batch is None:
+                batch = encode_record(value, key, None, timestamp_ms, 0)
+            return self._send_slowly(where, value, key, headers, timestamp_ms, batch)
+        return RecordMetadata(topic, where.partition, offset, timestamp_ms)
 
-    def _exchange(self, lane: _Lane, batch: bytes) -> int | None:
+    def _exchange(self, lane: Lane, frame: bytes, correlation_id: int) -> int | None:
         """Send a batch on its lane; None if it has to be tried again the general way.
 
         Raises:
             ClientError: a final refusal, or a failure while no retries are allowed.
         """
-        connection, core = lane.connection, lane.connection.core
-        timeout_s = self._session.options.request_timeout_s
-        correlation_id = core.next_id()
+        if len(frame) > FRAME_BYTES_MAX:
+            raise too_large(lane.where.topic, len(frame))
+        connection = lane.connection
         try:
-            connection.send_bytes(lane.template.frame(correlation_id, batch))
             if self._options.acks == 0:
+                connection.send_bytes(frame)
                 return -1
-            data = connection.receive_bytes(timeout_s)
-            if data is None:
-                connection.close()
-                raise RequestTimedOutError(
-                    f"{connection.name} did not answer within {timeout_s:.3g} s"
-                )
+            data = connection.exchange(frame, self._session.options.request_timeout_s)
             offset = read_produced_offset(data, correlation_id)
             if offset is not None:
                 return offset
-            core.expect(correlation_id, ApiKey.PRODUCE)
+            connection.core.expect(correlation_id, ApiKey.PRODUCE)
+            timeout_s = self._session.options.request_timeout_s
             answer = connection.finish_with(data, correlation_id, timeout_s)
         except ClientError as error:
             self._failed(error, lane)
             return None
-        except BaseException:
-            connection.close()
-            raise
         code, detail = produced_code(answer)
         if not code:
             found: int = answer.partitions[0].base_offset
@@ -246,7 +230,7 @@ class Producer(BlockingClient):
         self._failed(error_for(code, str(lane.where), detail or ""), lane)
         return None
 
-    def _failed(self, error: ClientError, lane: _Lane) -> None:
+    def _failed(self, error: ClientError, lane: Lane) -> None:
         with self._lock:
             self._lanes.clear()
             self._single.clear()
@@ -266,6 +250,7 @@ class Producer(BlockingClient):
         """Send with retries, or behind what was submitted to the same partition before."""
         with self._lock:
             behind = self._core.accumulator.holds(where)
+            self._submitted = not self._core.accumulator.empty
         if behind:
             future = self.submit(
                 where.topic,
@@ -304,9 +289,11 @@ class Producer(BlockingClient):
         partition: int | None,
         value: bytes | None,
         headers: Headers | None,
-    ) -> _Lane:
+    ) -> Lane:
         """Choose the partition and find or prepare its lane."""
         check_record(topic, value, key, headers)
+        if self._lanes and time.monotonic() >= self._lanes_expire_at:
+            self._renew(topic)
         count = self.partition_count(topic)
         with self._lock:
             where = self._core.place(topic, key, partition, count)
@@ -319,7 +306,7 @@ class Producer(BlockingClient):
                 self._single[topic] = lane
         return lane
 
-    def _prepare(self, where: TopicPartition) -> _Lane:
+    def _prepare(self, where: TopicPartition) -> Lane:
         operation = leader(self._session, where, self._deadline(self._options.delivery_timeout_s))
         address = self._run(operation)
         backoff = self._session.backoff()
@@ -347,7 +334,7 @@ class Producer(BlockingClient):
         )
         if self._lanes_expire_at == 0.0:
             self._lanes_expire_at = time.monotonic() + self._session.options.metadata_age_s_max
-        return _Lane(connection, template, where)
+        return Lane(connection, template, where)
 
     def _renew(self, topic: str) -> None:
         """Ask for metadata again and prepare all lanes anew."""
@@ -388,6 +375,7 @@ class Producer(BlockingClient):
         with self._lock:
             where = self._core.place(topic, key, partition, count)
             self._wait_for_room(size_bytes)
+            self._submitted = True
             batch, index = self._core.append(where, key, value, headers, timestamp_ms, size_bytes)
             if index == 0 or batch.closed:
                 background.start()
@@ -430,6 +418,7 @@ class Producer(BlockingClient):
         for part in runs:
             with self._lock:
                 self._wait_for_room(part.size_bytes)
+                self._submitted = True
                 batch, index = self._core.extend(part, timestamp_ms)
                 if index == 0 or batch.closed:
                     background.start()
