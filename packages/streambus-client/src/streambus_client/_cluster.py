@@ -53,6 +53,7 @@ class ClusterView:
         self.controller = NO_NODE
         self.brokers: dict[int, Address] = {}
         self.topics: dict[str, TopicRoute] = {}
+        self.changes = 0  # counts what may make another decision right than the last one
         self.missing: dict[str, int] = {}
 
     def apply(
@@ -69,6 +70,7 @@ class ClusterView:
         A partition whose leader epoch is lower than the known one keeps the known entry: the
         broker that answered lags behind.
         """
+        self.changes += 1
         self.cluster_id = answer.cluster_id
         self.controller = answer.controller
         self._preferred = source
@@ -120,12 +122,14 @@ class ClusterView:
         """Something contradicted what is known of this topic."""
         route = self.topics.get(topic)
         if route is not None:
+            self.changes += 1
             route.stale = True
 
     def mark_broker_lost(self, node_id: int) -> None:
         """A broker could not be reached: what it leads may have moved."""
         for route in self.topics.values():
             if any(entry.leader == node_id for entry in route.partitions):
+                self.changes += 1
                 route.stale = True
 
     def needs_refresh(self, topics: Iterable[str], now: float, age_s_max: float) -> list[str]:

@@ -40,6 +40,7 @@ ANSWER_BYTES_MAX = 4 * FRAME_BYTES_MAX
 """What this side accepts: one batch always fits an answer, whatever the limits asked for."""
 
 _CORRELATION_MASK = 0xFFFFFFFF
+_RESPONSE, _ERROR = int(FrameFlags.RESPONSE), int(FrameFlags.ERROR)  # an int tests bits faster
 
 
 class Answer(NamedTuple):
@@ -144,10 +145,10 @@ class ConnectionCore:
 
     def _answer(self, frame: Frame) -> Answer:
         expected = self._waiting.pop(frame.correlation_id, None)
-        if not frame.flags & FrameFlags.RESPONSE:
+        if not frame.flags & _RESPONSE:
             raise ProtocolViolationError(f"{self._address} sent a request instead of an answer")
         try:
-            if frame.flags & FrameFlags.ERROR:
+            if frame.flags & _ERROR:
                 problem = decode_message(ErrorResponse, frame.body, 0)
                 refused = error_for(problem.error, f"broker {self._address}", problem.detail or "")
                 if expected is None or self.broker is None:

@@ -6,6 +6,7 @@ Pure apart from the operations, which are generators as in ``_operations``.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from typing import TYPE_CHECKING
 
 from streambus_client._fetcher import Fetcher, PartitionReader
@@ -33,6 +34,8 @@ class ConsumerCore:
         self.fetcher = Fetcher(session, options)
         self.topics: tuple[str, ...] = ()
         self._known_counts: dict[str, int] = {}
+        self._settled_at = (-1, -1)
+        self._settled_until = 0.0
 
     def subscribe(self, topics: str | Sequence[str]) -> None:
         """Read all partitions of these topics, and of no others; new partitions are noticed."""
@@ -74,15 +77,24 @@ class ConsumerCore:
             reader.begin(to)
         else:
             reader.begin_at(to)
+        self.fetcher.changes += 1
 
     def needs_settling(self, now: float) -> bool:
         """Whether ``settle`` has something to do before requests can go out."""
-        session = self.session
-        if session.cluster.needs_refresh(
-            self.topics, now, session.options.metadata_age_s_max
-        ) or any(topic not in self._known_counts for topic in self.topics):
+        cluster, fetcher = self.session.cluster, self.fetcher
+        state = (cluster.changes, fetcher.changes)
+        if state == self._settled_at and now < self._settled_until:
+            return False
+        age_s_max = self.session.options.metadata_age_s_max
+        if cluster.needs_refresh(self.topics, now, age_s_max) or any(
+            topic not in self._known_counts for topic in self.topics
+        ):
             return True
-        fetcher = self.fetcher
+        if not fetcher.unresolved(math.inf) and not fetcher.topics_without_leader(math.inf):
+            self._settled_at = state
+            fetched_at = [cluster.topics[topic].fetched_at for topic in self.topics]
+            self._settled_until = min(fetched_at, default=math.inf) + age_s_max
+            return False
         return bool(fetcher.unresolved(now) or fetcher.topics_without_leader(now))
 
     def settle(self, deadline: float) -> Operation[None]:

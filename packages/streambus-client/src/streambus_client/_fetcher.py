@@ -48,6 +48,9 @@ _FOLLOW_LEADER = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION
 """Codes that may only mean that the metadata is old: asked again before they are believed."""
 
 
+_CONTROL = int(BatchFlags.CONTROL)
+
+
 class PartitionReader:
     """One assigned partition.
 
@@ -136,6 +139,8 @@ class Fetcher:
         self._turn: deque[PartitionReader] = deque()
         self._open: tuple[PartitionReader, int, OpenBatch] | None = None
         self._failure: ClientError | None = None
+        self._calm = True  # nothing waits for a pause to end
+        self.changes = 0  # counts assignments and seeks
 
     @property
     def readers(self) -> dict[TopicPartition, PartitionReader]:
@@ -144,6 +149,7 @@ class Fetcher:
 
     def assign(self, partitions: Iterable[TopicPartition], start: Start) -> None:
         """Read these partitions and no others; those that stay keep position and buffer."""
+        self.changes += 1
         wanted = dict.fromkeys(partitions)
         for gone in [where for where in self._readers if where not in wanted]:
             self._readers.pop(gone)._drop()
@@ -182,8 +188,10 @@ class Fetcher:
     def plan(self, now: float) -> list[FetchCall]:
         """The requests that should be under way and are not."""
         wanted: dict[int, list[PartitionReader]] = {}
-        budget = max(self._options.prefetch_bytes_max, 1)
-        if sum(reader.buffered_bytes for reader in self._readers.values()) >= budget:
+        held = 0
+        for reader in self._turn:
+            held += reader.buffered_bytes
+        if held >= max(self._options.prefetch_bytes_max, 1):
             return []
         for reader in self._turn:
             if not self._askable(reader, now):
@@ -197,9 +205,13 @@ class Fetcher:
 
     def next_due(self, now: float) -> float | None:
         """When a partition or broker that failed is to be asked again; None if none waits."""
+        if self._calm:
+            return None
         times = [reader.blocked_until for reader in self._readers.values() if not reader.paused]
         times += self._node_blocked_until.values()
-        return min((time for time in times if time > now), default=None)
+        due = min((time for time in times if time > now), default=None)
+        self._calm = due is None
+        return due
 
     def _askable(self, reader: PartitionReader, now: float) -> bool:
         return (
@@ -258,6 +270,7 @@ class Fetcher:
         self._busy.discard(call.node_id)
         backoff = self._node_backoffs.setdefault(call.node_id, self._session.backoff())
         self._node_blocked_until[call.node_id] = now + backoff.next_wait_s()
+        self._calm = False
         for reader, generation in call.readers:
             if reader.generation == generation:
                 reader.under_way = False
@@ -267,6 +280,7 @@ class Fetcher:
 
     def metadata_failed(self, topics: Iterable[str], error: ClientError, now: float) -> None:
         """Metadata could not be had: ask again after a pause, or tell the caller why not."""
+        self._calm = False
         wanted = set(topics)
         for reader in self._readers.values():
             if reader.where.topic in wanted:
@@ -280,7 +294,7 @@ class Fetcher:
                 if header.next_offset <= reader.fetch_offset:
                     continue
                 reader.fetch_offset = header.next_offset
-                if header.flags & BatchFlags.CONTROL:
+                if header.flags & _CONTROL:
                     continue
                 reader.batches.append(view)
                 reader.buffered_bytes += len(view)
@@ -289,6 +303,7 @@ class Fetcher:
             self._failure.__cause__ = error
 
     def _refused(self, reader: PartitionReader, code: int, detail: str, now: float) -> None:
+        self._calm = False
         error = error_for(code, str(reader.where), detail)
         if isinstance(error, OffsetOutOfRangeError):
             self._out_of_range(reader, error, now)
@@ -303,6 +318,7 @@ class Fetcher:
     def _out_of_range(self, reader: PartitionReader, error: BrokerError, now: float) -> None:
         if self._options.out_of_range != "error":
             reader.begin_at(self._options.out_of_range)
+            self.changes += 1
             return
         reader.blocked_until = now + reader.backoff.next_wait_s()
         self._failure = OffsetOutOfRangeError(
@@ -316,7 +332,7 @@ class Fetcher:
 
     def has_records(self) -> bool:
         """Whether something can be taken now."""
-        if self._current() is not None:
+        if self._open is not None and self._current() is not None:
             return True
         return any(reader.batches and not reader.paused for reader in self._turn)
 
