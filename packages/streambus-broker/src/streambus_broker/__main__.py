@@ -1,8 +1,8 @@
 """``python -m streambus_broker``: the same as ``streambus serve``, for where only modules are."""
 
-import typer
+import sys
 
-from streambus_broker.commands.serve import serve
+from streambus_broker.commands.serve import run_arguments
 
 if __name__ == "__main__":
-    typer.run(serve)
+    sys.exit(run_arguments(sys.argv[1:]))

@@ -1,85 +1,53 @@
-"""``streambus serve``: run a broker until it is told to stop."""
+"""``streambus serve``: run a broker until it is told to stop.
+
+Written on argparse, because typer takes as long to import as the broker to start; `run_arguments`
+is what the ``streambus`` command calls for a command that must be there at once.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from streambus_broker.config.broker import BrokerConfig
+from streambus_broker.config.loading import load_config
+from streambus_broker.config.table import setting_text, settings_of
+from streambus_broker.errors import BrokerError, ConfigError
 
 if TYPE_CHECKING:
-    from streambus_broker.config.broker import BrokerConfig
+    from collections.abc import Sequence
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 _GC_THRESHOLDS = (20_000, 20, 100)
 
 
-def serve(
-    data_dir: Annotated[str | None, typer.Option(help="Directory that holds the data.")] = None,
-    listen: Annotated[str | None, typer.Option(help="HOST:PORT for clients.")] = None,
-    http: Annotated[
-        str | None, typer.Option(help="HOST:PORT for health and metrics, or 'off'.")
-    ] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file with settings.")] = None,
-    node_id: Annotated[int | None, typer.Option(help="Number of this broker.")] = None,
-    voters: Annotated[
-        str | None, typer.Option(help="First voters of a cluster: 1@HOST:PORT,2@HOST:PORT,...")
-    ] = None,
-    join: Annotated[
-        str | None, typer.Option(help="HOST:PORT of a broker of the cluster to join.")
-    ] = None,
-    rack: Annotated[str | None, typer.Option(help="Where this broker stands.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow a non-loopback address without TLS.")
-    ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated."),
-    ] = None,
-) -> None:
-    """Run a broker until SIGTERM or SIGINT; a second signal stops it at once.
+def run_arguments(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code.
 
-    Settings come from the file, then from STREAMBUS_<SETTING> in the environment, then from
-    flags; the later wins. JSON log lines go to stderr.
+    Args:
+        arguments: Without the program's name and without ``serve``.
     """
-    from streambus_broker.config.loading import load_config
-    from streambus_broker.errors import BrokerError, ConfigError
-
-    flags: dict[str, object] = {}
-    for pair in set_ or ():
-        key, equals, value = pair.partition("=")
-        if not equals:
-            typer.echo(f"--set {pair}: is not of the form KEY=VALUE", err=True)
-            raise typer.Exit(EXIT_USAGE)
-        flags[key.strip()] = value.strip()
-    flags |= {
-        "data_dir": data_dir,
-        "listen": listen,
-        "http": http,
-        "node_id": node_id,
-        "voters": voters,
-        "join": join,
-        "rack": rack,
-        "log_level": log_level,
-        "insecure": insecure or None,
-    }
+    gc.disable()  # nothing that importing makes is garbage; on again when the broker serves
+    given = vars(_parser().parse_args(arguments))
+    path = given.pop("config")
     try:
-        loaded = load_config(config, os.environ, flags)
+        loaded = load_config(path, os.environ, given)
     except ConfigError as exc:
-        typer.echo(f"wrong configuration:\n{exc}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
+        sys.stderr.write(f"wrong configuration:\n{exc}\n")
+        return EXIT_USAGE
     for warning in loaded.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        sys.stderr.write(f"warning: {warning}\n")
     try:
         run(loaded.config)
     except BrokerError as exc:
-        typer.echo(str(exc), err=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        sys.stderr.write(f"{exc}\n")
+        return EXIT_FAILED
+    return EXIT_OK
 
 
 def run(config: BrokerConfig) -> None:
@@ -91,8 +59,7 @@ def run(config: BrokerConfig) -> None:
 
 
 async def _serve(config: BrokerConfig) -> None:
-    from streambus_broker.broker import make_broker
-    from streambus_broker.errors import BrokerFailedError
+    from streambus_broker.broker import Broker
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -104,18 +71,12 @@ async def _serve(config: BrokerConfig) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped, number)
-    async with make_broker(config, log_stream=sys.stderr) as broker:
+    async with Broker(config, log_stream=sys.stderr) as broker:
         # The first line on stdout tells scripts where the broker listens, as soon as it does.
-        typer.echo(f"listening on {broker.address}")
+        sys.stdout.write(f"listening on {broker.address}\n")
         sys.stdout.flush()
         _tune_collector()
-        stopping = loop.create_task(stop.wait())
-        failing = loop.create_task(broker.failed.wait())
-        await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopping, failing):
-            task.cancel()
-    if broker.failure is not None:
-        raise BrokerFailedError(broker.failure)
+        await stop.wait()
 
 
 def _tune_collector() -> None:
@@ -123,3 +84,24 @@ def _tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    gc.enable()
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Make a flag of every setting."""
+    parser = argparse.ArgumentParser(
+        prog="streambus serve",
+        description="Run a broker until SIGTERM or SIGINT; a second signal stops it at once."
+        " Settings come from the file, then from STREAMBUS_<SETTING> in the environment, then"
+        " from flags; the later wins. JSON log lines go to stderr.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
+    for key, (kind, default, facts) in settings_of(BrokerConfig).items():
+        flag = f"--{key.replace('_', '-')}"
+        if kind is bool:
+            parser.add_argument(flag, action="store_const", const=True, help=facts.help)
+            continue
+        shown = f"{facts.help} [{setting_text(default)}]".replace("%", "%%")
+        parser.add_argument(flag, metavar="|".join(facts.choices) or "VALUE", help=shown)
+    return parser

@@ -5,14 +5,12 @@ Every wrong value of every source is reported at once, with its key, value, sour
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streambus_broker.config.addresses import split_address
 from streambus_broker.config.broker import BrokerConfig
-from streambus_broker.config.table import parse_settings, settings_of
+from streambus_broker.config.table import nearest, parse_settings, settings_of
 from streambus_broker.errors import ConfigError, SettingError
 
 if TYPE_CHECKING:
@@ -81,7 +79,7 @@ def load_config(
     if not config.advertise and split_address(config.listen)[0] in EVERY_ADDRESS:
         warnings.append(
             f"listen = {config.listen!r} is no address that clients elsewhere can connect to; tell"
-            " them one with advertise = HOST:PORT (--set advertise=HOST:PORT)"
+            " them one with advertise = HOST:PORT (--advertise)"
         )
     return LoadedConfig(config, sources, warnings)
 
@@ -92,6 +90,8 @@ def read_config_file(path: str) -> dict[str, object]:
     Raises:
         ConfigError: It cannot be read, is larger than 1 MiB or is not TOML.
     """
+    import tomllib
+
     source = f"file {path}"
     try:
         with open(path, "rb") as file:
@@ -122,8 +122,8 @@ def _from_environment(
         key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
         if key in known:
             found[key] = value
-        elif near := difflib.get_close_matches(key, known, n=1, cutoff=0.85):
-            meant = ENVIRONMENT_PREFIX + near[0].upper()
+        elif near := nearest(key, known, cutoff=0.85):
+            meant = ENVIRONMENT_PREFIX + near.upper()
             warnings.append(f"environment variable {name} is ignored; did you mean {meant}?")
     return found, warnings
 

@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -172,9 +171,17 @@ def parse_settings(
 def unknown_key(key: str, known: Iterable[str], source: str = "") -> SettingError:
     """Build the error for a key that does not exist, with the nearest that does."""
     names = list(known)
-    near = difflib.get_close_matches(key.replace(".", "_").replace("-", "_"), names, n=1)
-    remedy = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(names)}"
+    near = nearest(key.replace(".", "_").replace("-", "_"), names)
+    remedy = f"did you mean {near}?" if near else f"known settings: {', '.join(names)}"
     return SettingError(key, None, "is not a known setting", remedy, source)
+
+
+def nearest(key: str, known: list[str], cutoff: float = 0.6) -> str:
+    """Find the known name that looks most like ``key``; empty where none does."""
+    import difflib
+
+    found = difflib.get_close_matches(key, known, n=1, cutoff=cutoff)
+    return found[0] if found else ""
 
 
 def _parse_boolean(key: str, value: object, source: str) -> bool:

@@ -3,6 +3,8 @@
 Help of the command as a whole is printed from a table, without importing typer or any sub-command:
 it has to be there at once. Other distributions add sub-commands through the entry-point group
 ``streambus.commands``; each entry names a ``typer.Typer``, or a function to be made a command of.
+A function named ``run_arguments`` is called with the arguments as they are and returns the exit
+code: for commands that have to be there at once, before typer would be loaded.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 GROUP = "streambus.commands"
 BROKERS_VARIABLE = "STREAMBUS_BROKERS"
+PLAIN = "run_arguments"
 
 BUILT_IN = {
     "topic": ("streambus_client._cli.topic:app", "create, list, describe, alter and delete topics"),
@@ -86,6 +89,12 @@ def _command(name: str, arguments: list[str]) -> int:
         if name in KNOWN_ELSEWHERE:
             return _usage(f"{name!r} is not installed: it comes with {_home_of(name)}")
         return _usage(f"unknown command {name!r}")
+    module_name, _, attribute = target.partition(":")
+    if attribute == PLAIN:
+        from importlib import import_module
+
+        code: int = getattr(import_module(module_name), PLAIN)(arguments)
+        return code
     from streambus_client._cli._running import run_target
 
     return run_target(name, target, arguments)
