@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from streambus_broker.config.broker import BrokerConfig
 from streambus_broker.config.loading import load_config
 from streambus_broker.config.table import setting_text, settings_of
-from streambus_broker.errors import BrokerError, ConfigError
+from streambus_broker.errors import BrokerError, BrokerFailedError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ def run(config: BrokerConfig) -> None:
 
 
 async def _serve(config: BrokerConfig) -> None:
-    from streambus_broker.broker import Broker
+    from streambus_broker.broker import make_broker
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -71,12 +71,18 @@ async def _serve(config: BrokerConfig) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped, number)
-    async with Broker(config, log_stream=sys.stderr) as broker:
+    async with make_broker(config, log_stream=sys.stderr) as broker:
         # The first line on stdout tells scripts where the broker listens, as soon as it does.
         sys.stdout.write(f"listening on {broker.address}\n")
         sys.stdout.flush()
         _tune_collector()
-        await stop.wait()
+        stopping = loop.create_task(stop.wait())
+        failing = loop.create_task(broker.failed.wait())
+        await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, failing):
+            task.cancel()
+    if broker.failure is not None:
+        raise BrokerFailedError(broker.failure)
 
 
 def _tune_collector() -> None:
