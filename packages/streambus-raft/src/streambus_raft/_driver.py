@@ -235,6 +235,8 @@ class Driver:
 
     def _propose(self) -> None:
         groups = self.proposals.take_groups()
+        if self.proposals.pending_count:
+            self._signal.set()
         if self._held:
             held, self._held = self._held, []
             for group in held:

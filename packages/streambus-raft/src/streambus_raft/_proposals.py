@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from streambus_raft._envelope import Envelope, encode_envelope
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 GROUP_BYTES: Final = 256 * 1024
 """An entry is closed when its commands exceed this, so that appends can be cut between entries."""
 GROUP_COMMANDS: Final = 4096
+TURN_BYTES: Final = 4 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -98,17 +100,25 @@ class Proposals:
             self._requests.append(request)
 
     def take_groups(self) -> list[Group]:
-        """Make groups of all that was added; the caller appends or forwards them."""
+        """Make groups of what was added; the caller appends or forwards them.
+
+        Not more than about ``TURN_BYTES`` at a time, so that a flood does not hold up heartbeats;
+        what is left is taken by the next call.
+        """
         commands, waiters = self._commands, self._waiters
         if not commands:
             return []
         requests = self._requests if self._has_requests else None
-        large = self.pending_bytes > GROUP_BYTES or len(commands) > GROUP_COMMANDS
-        self._commands, self._waiters, self._requests = [], [], []
-        self._has_requests = False
-        self.pending_bytes = 0
+        cuts = [(0, len(commands))]
+        if self.pending_bytes > GROUP_BYTES or len(commands) > GROUP_COMMANDS:
+            cuts = list(islice(_cuts(commands), TURN_BYTES // GROUP_BYTES))
+        end = cuts[-1][1]
+        self._commands, self._waiters = commands[end:], waiters[end:]
+        self._requests = requests[end:] if requests is not None else []
+        self._has_requests = requests is not None and bool(self._commands)
+        self.pending_bytes = sum(map(len, self._commands))
         groups: list[Group] = []
-        for start, stop in _cuts(commands) if large else ((0, len(commands)),):
+        for start, stop in cuts:
             part = requests[start:stop] if requests is not None else None
             envelope = Envelope(self._node_id, self._next_ticket, commands[start:stop], part)
             data = encode_envelope(envelope)
