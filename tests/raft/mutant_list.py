@@ -297,6 +297,8 @@ MUTANTS = [
         "    node.reads_waiting.append((node.round + 1, node.commit, origin, ticket))",
         "    node.reads_waiting.append((node.round, node.commit, origin, ticket))",
         "an answer to a round before the read confirms it",
+        "tests/raft/test_scenarios_reads.py"
+        "::test_08_answer_to_an_earlier_round_confirms_nothing_later",
     ),
     Mutant(
         "reads-survive-office",
@@ -311,6 +313,8 @@ MUTANTS = [
         "    return node.commit if now_seconds < started + node.config.lease_seconds else None",
         "    return node.commit",
         "a lease is not checked against the clock",
+        "tests/raft/test_scenarios_reads.py"
+        "::test_09_lease_holds_while_a_quorum_answers_and_ends_by_the_clock",
     ),
     Mutant(
         "lease-without-confirmation",
@@ -318,6 +322,7 @@ MUTANTS = [
         "    if number > _confirmed_round(node):\n        return None\n",
         "",
         "a lease is counted from a round that nobody answered",
+        "tests/raft/test_scenarios_reads.py::test_09_lease_needs_an_answer",
     ),
     Mutant(
         "lease-survives-transfer",
@@ -325,6 +330,8 @@ MUTANTS = [
         "    node.lease_forfeited = True\n",
         "",
         "a lease goes on although somebody was told to campaign",
+        "tests/raft/test_scenarios_reads.py"
+        "::test_09_lease_is_forfeited_by_a_transfer_even_one_that_failed",
     ),
     Mutant(
         "lease-forgotten-by-restart",
@@ -340,6 +347,7 @@ MUTANTS = [
         "        node.round_times.clear()\n    node.now",
         "        pass\n    node.now",
         "a clock that goes back prolongs a lease",
+        "tests/raft/test_scenarios_reads.py::test_09_lease_fails_closed_on_a_clock_that_jumps",
     ),
     Mutant(
         "tickets-repeat",

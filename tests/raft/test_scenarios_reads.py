@@ -143,6 +143,14 @@ def test_09_lease_holds_while_a_quorum_answers_and_ends_by_the_clock() -> None:
     assert cluster[2].core.read_lease(cluster.now) is None
 
 
+def test_09_lease_needs_an_answer() -> None:
+    cluster = Cluster()
+    cluster.drop = lambda message: isinstance(message, HeartbeatReply)
+    leader = cluster.elect(1)
+    cluster.tick(6)
+    assert leader.core.read_lease(cluster.now) is None
+
+
 def test_09_lease_ends_before_anybody_else_can_lead() -> None:
     """A leader that is cut off, or paused, with the others' clocks as fast as is allowed."""
     cluster = Cluster(clock_drift_max=0.1)

@@ -152,8 +152,19 @@ class RaftCore:
         self._settle()
 
     def propose(self, data: bytes) -> Proposal:
-        """Append one command; see ``propose_many``."""
-        return self.propose_many((data,))
+        """Append one command; as ``propose_many``, without what only several need."""
+        node, config = self._node, self._node.config
+        self._check_can_propose()
+        size = len(data)
+        if size > config.command_bytes_max:
+            raise ProposalTooLargeError(size, config.command_bytes_max)
+        size += ENTRY_OVERHEAD_BYTES
+        if node.proposed_bytes and node.proposed_bytes + size > config.uncommitted_bytes_max:
+            raise BusyError(node.proposed_bytes, config.uncommitted_bytes_max, "uncommitted bytes")
+        index = node.log.append_command(node.term, data)
+        node.proposed.append((index, size))
+        node.proposed_bytes += size
+        return Proposal(index, node.term)
 
     def propose_many(self, payloads: Sequence[bytes]) -> Proposal:
         """Append commands at consecutive indexes; all of them or, on an error, none.
@@ -201,12 +212,12 @@ class RaftCore:
 
     def _check_can_propose(self) -> None:
         node = self._node
-        self._check_not_quarantined()
         if node.role != Role.LEADER:
+            self._check_not_quarantined()
             raise NotLeaderError(node.leader or None)
         if node.transfer_target != NO_NODE:
             raise NotLeaderError(node.transfer_target, "leadership is being handed over")
-        if not node.is_voter():
+        if node.is_leaving:
             raise NotLeaderError(None, "the leader is leaving the cluster")
 
     def _check_not_quarantined(self) -> None:

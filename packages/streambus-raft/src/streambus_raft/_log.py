@@ -96,6 +96,13 @@ class Log:
         self.last = entries[-1].index
         self.last_term = entries[-1].term
 
+    def append_command(self, term: Term, data: bytes) -> Index:
+        """Add one entry of kind ``COMMAND``, and return its index."""
+        self.last += 1
+        self.last_term = term
+        self.tail.append(Entry(self.last, term, 0, data))
+        return self.last
+
     def truncate(self, start: Index) -> None:
         """Drop the entries from ``start`` on, which must be here; others are appended next."""
         if start > self.offset:

@@ -44,6 +44,7 @@ def _adopt_memberships(node: Node, entries: list[Entry]) -> None:
 def reconcile_progress(node: Node) -> None:
     """Keep one progress for each member but oneself; a new one starts a new session."""
     members = node.track.current.members()
+    node.is_leaving = not node.is_voter()
     for member in [each for each in node.progress if each not in members]:
         del node.progress[member]
         node.rounds_acked.pop(member, None)

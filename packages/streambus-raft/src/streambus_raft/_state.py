@@ -80,6 +80,8 @@ class Node:
         self.proposed: deque[tuple[Index, int]] = deque()
         """Proposed in this term and not committed: (last index, bytes)."""
         self.proposed_bytes = 0
+        self.is_leaving = False
+        """The configuration in force leaves this leader out."""
         self.transfer_target: NodeId = NO_NODE
         self.transfer_ticks = 0
         self.transfer_told = False
