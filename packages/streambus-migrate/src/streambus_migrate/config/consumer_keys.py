@@ -100,7 +100,7 @@ CONSUMER = Table(
             internal.throw.on.fetch.stable.offset.unsupported""",
             harmless=[""],
         ),
-        not_supported("reading from the nearest replica needs several", "client.rack", [""]),
+        not_supported("consumers read from leaders", "client.rack", [""]),
         not_supported(
             BYTES_ONLY, "key.deserializer value.deserializer", harmless=[*BYTE_DESERIALIZERS, ""]
         ),

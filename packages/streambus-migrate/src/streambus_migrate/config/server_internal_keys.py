@@ -8,21 +8,23 @@ Kafka 3.9, and names that earlier versions had.
 
 from __future__ import annotations
 
-from streambus_migrate.config.rules import Rows, not_needed, not_supported
+from streambus_migrate.config.rules import Rows, becomes, not_needed, not_supported
 from streambus_migrate.config.topic_keys import (
     ENGINE_FILES,
     INT64_MAX,
+    MIN_IN_SYNC,
     NO_COMPACTION,
     NO_TIERING,
-    ONE_NODE,
     SYNCED,
     TIMES,
 )
+from streambus_migrate.config.values import integer, seconds
 
 NO_GROUPS = "this version has no consumer groups"
 NO_TRANSACTIONS = "this version has no transactions"
 NO_ZOOKEEPER = "there is no ZooKeeper"
-SINGLE = "this version runs as one broker, which is its own controller"
+REPLICATION = "followers fetch by long poll, within fixed bounds"
+CONTROLLER = "every broker takes part in the metadata group; there are no controllers of their own"
 
 
 def internal_rows() -> Rows:
@@ -91,7 +93,26 @@ def _log_files() -> Rows:
 
 def _replication() -> Rows:
     yield from not_supported(
-        ONE_NODE, "default.replication.factor min.insync.replicas", harmless=["1"]
+        "a topic is told how many replicas it has when it is created (--replication-factor)",
+        "default.replication.factor",
+        harmless=["1"],
+    )
+    yield from becomes("min.insync.replicas", "default_min_insync_replicas", integer, MIN_IN_SYNC)
+    yield from becomes("replica.lag.time.max.ms", "replica_lag_ms_max", integer)
+    yield from becomes("broker.session.timeout.ms", "broker_session_ms", integer)
+    yield from becomes(
+        "leader.imbalance.check.interval.seconds", "leader_balance_ms", seconds, "s into ms"
+    )
+    yield from becomes(
+        "leader.replication.throttled.rate",
+        "replication_throttle_bytes_per_s",
+        integer,
+        "for every replica that is not in sync",
+    )
+    yield from not_supported(
+        "leadership always goes back to preferred replicas",
+        "auto.leader.rebalance.enable",
+        harmless=["true"],
     )
     yield from not_supported(
         "a replica that lacks acknowledged records never leads",
@@ -99,14 +120,13 @@ def _replication() -> Rows:
         harmless=["false"],
     )
     yield from not_needed(
-        SINGLE,
-        """replica.lag.time.max.ms replica.socket.timeout.ms replica.socket.receive.buffer.bytes
+        REPLICATION,
+        """replica.socket.timeout.ms replica.socket.receive.buffer.bytes
         replica.fetch.max.bytes replica.fetch.wait.max.ms replica.fetch.min.bytes
         replica.fetch.backoff.ms replica.fetch.response.max.bytes num.replica.fetchers
         replica.high.watermark.checkpoint.interval.ms leader.imbalance.per.broker.percentage
-        leader.imbalance.check.interval.seconds unclean.leader.election.interval.ms
-        auto.leader.rebalance.enable controller.socket.timeout.ms replica.lag.max.messages
-        eligible.leader.replicas.enable""",
+        unclean.leader.election.interval.ms controller.socket.timeout.ms
+        replica.lag.max.messages eligible.leader.replicas.enable""",
     )
     yield from not_needed(
         "requests that wait are kept by what they wait for, not purged by count",
@@ -114,9 +134,9 @@ def _replication() -> Rows:
         delete.records.purgatory.purge.interval.requests
         share.fetch.purgatory.purge.interval.requests""",
     )
-    yield from not_supported(ONE_NODE, "replica.selector.class", harmless=[""])
+    yield from not_supported("clients read from leaders", "replica.selector.class", harmless=[""])
     yield from not_needed(
-        "shutdown finishes what was accepted (shutdown_timeout_ms); there is nothing to hand over",
+        "shutdown hands leadership over and finishes what was accepted (shutdown_timeout_ms)",
         """controlled.shutdown.enable controlled.shutdown.max.retries
         controlled.shutdown.retry.backoff.ms""",
     )
@@ -145,22 +165,23 @@ def _controllers() -> Rows:
         zookeeper.metadata.migration.min.batch.size""",
     )
     yield from not_supported(
-        "this version runs as one broker that serves clients",
+        "every broker serves clients and takes part in the metadata group",
         "process.roles",
         harmless=["broker,controller", "controller,broker", ""],
     )
     yield from not_needed(
-        SINGLE,
+        CONTROLLER,
         """controller.listener.names control.plane.listener.name
         controller.quorum.election.timeout.ms controller.quorum.fetch.timeout.ms
         controller.quorum.election.backoff.max.ms controller.quorum.append.linger.ms
         controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms
-        controller.quorum.auto.join.enable broker.heartbeat.interval.ms broker.session.timeout.ms
+        controller.quorum.auto.join.enable broker.heartbeat.interval.ms
         initial.broker.registration.timeout.ms server.max.startup.time.ms
         controller.performance.sample.period.ms controller.performance.always.log.threshold.ms""",
     )
     yield from not_supported(
-        "this version runs as one broker; a quorum of one needs no addresses",
+        "set voters = ID@HOST:PORT,… with the addresses of the brokers themselves; Kafka names the"
+        " ports of controllers",
         "controller.quorum.voters controller.quorum.bootstrap.servers",
         harmless=lambda voters: "," not in voters,
     )

@@ -27,12 +27,13 @@ from streambus_migrate.config.server_conversions import (
 from streambus_migrate.config.server_internal_keys import internal_rows
 from streambus_migrate.config.server_security_keys import security_rows
 from streambus_migrate.config.topic_keys import (
+    INT64_MAX,
     TOPIC_TARGETS,
     cleanup_policy,
     stored_codec,
     timestamp_type,
 )
-from streambus_migrate.config.values import boolean, hours, integer, minutes
+from streambus_migrate.config.values import boolean, hours, integer, minutes, text
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 HOUR_MS = 3600 * 1000
@@ -51,6 +52,11 @@ SERVER_TARGETS = {
     "fetch_bytes_max": Target(int, KIB, GIB, default=16 * MIB),
     "auto_create_topics": Target(bool, default=False),
     "default_partitions": Target(int, 1, 10_000, default=1),
+    "rack": Target(str, default=""),
+    "broker_session_ms": Target(int, 200, 3_600_000, default=1_500),
+    "replica_lag_ms_max": Target(int, 100, 3_600_000, default=10_000),
+    "leader_balance_ms": Target(int, 100, DAY_MS, default=30_000),
+    "replication_throttle_bytes_per_s": Target(int, 1, INT64_MAX, unlimited=True, default=-1),
     "retention_check_ms": Target(int, 10, DAY_MS, default=60_000),
     **{f"default_{name}": target for name, target in TOPIC_TARGETS.items()},
 }
@@ -145,9 +151,7 @@ def _identity() -> Rows:
     yield from not_needed(
         "each broker is given its number", "broker.id.generation.enable reserved.broker.max.id"
     )
-    yield from not_supported(
-        "this version keeps one replica of each partition, wherever it is", "broker.rack", [""]
-    )
+    yield from becomes("broker.rack", "rack", text)
 
 
 def _families() -> dict[str, Rule]:

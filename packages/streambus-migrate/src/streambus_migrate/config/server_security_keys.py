@@ -52,7 +52,7 @@ def security_rows() -> Rows:
         controller.quota.window.size.seconds replication.quota.window.num
         replication.quota.window.size.seconds alter.log.dirs.replication.quota.window.num
         alter.log.dirs.replication.quota.window.size.seconds client.quota.callback.class
-        quota.producer.default quota.consumer.default leader.replication.throttled.rate
+        quota.producer.default quota.consumer.default
         follower.replication.throttled.rate replica.alter.log.dirs.io.max.bytes.per.second
         producer_byte_rate consumer_byte_rate request_percentage controller_mutation_rate
         connection_creation_rate""",

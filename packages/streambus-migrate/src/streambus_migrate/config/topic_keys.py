@@ -26,7 +26,8 @@ NO_COMPACTION = "this version has no cleanup policy 'compact'"
 NO_TIERING = "this version has no tiered storage"
 SYNCED = "acks=all is answered only when the records are synced; nothing depends on an interval"
 TIMES = "no record is refused for its time"
-ONE_NODE = "this version keeps one replica of each partition"
+
+MIN_IN_SYNC = "without it a majority of the replicas, in Kafka one"
 
 TOPIC_TARGETS = {
     "retention_ms": Target(int, 0, INT64_MAX, unlimited=True, default=WEEK_MS),
@@ -37,6 +38,7 @@ TOPIC_TARGETS = {
         str, choices=("create_time", "append_time"), default="create_time"
     ),
     "cleanup_policy": Target(str, choices=("delete",), default="delete"),
+    "min_insync_replicas": Target(int, 1, 32_767, unlimited=True, default=-1),
 }
 
 
@@ -75,6 +77,7 @@ TOPIC = Table(
         becomes("retention.bytes", "retention_bytes", integer, "for each partition, as in Kafka"),
         becomes("max.message.bytes", "max_message_bytes", integer, "of a batch, as it travels"),
         becomes("compression.type", "compression", stored_codec),
+        becomes("min.insync.replicas", "min_insync_replicas", integer, MIN_IN_SYNC),
         becomes("message.timestamp.type", "message_timestamp_type", timestamp_type),
         becomes("cleanup.policy", "cleanup_policy", cleanup_policy),
         not_needed(
@@ -96,7 +99,6 @@ TOPIC = Table(
         not_supported(NO_TIERING, "remote.log.copy.disable", harmless=["false"]),
         not_supported(NO_TIERING, "remote.log.delete.on.disable", harmless=["false"]),
         not_supported(NO_TIERING, "local.retention.ms local.retention.bytes", harmless=["-2"]),
-        not_supported(ONE_NODE, "min.insync.replicas", harmless=["1"]),
         not_supported(
             "a replica that lacks acknowledged records never leads",
             "unclean.leader.election.enable",

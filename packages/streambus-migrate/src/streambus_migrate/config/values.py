@@ -54,6 +54,11 @@ def items(value: str) -> list[str]:
     return [part for part in (part.strip() for part in value.split(",")) if part]
 
 
+def seconds(value: str) -> int:
+    """Turn seconds into milliseconds; -1 stays no limit."""
+    return _scaled(value, SECOND_MS)
+
+
 def minutes(value: str) -> int:
     """Turn minutes into milliseconds; -1 stays no limit."""
     return _scaled(value, MINUTE_MS)
