@@ -16,15 +16,10 @@ def test_examples_of_the_readme_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2
     with EmbeddedBroker() as broker:
+        here = [block.replace("127.0.0.1:9092", broker.address) for block in blocks]
         outputs = [
             subprocess.run(
-                [
-                    sys.executable,
-                    "-W",
-                    "error",
-                    "-c",
-                    block.replace("127.0.0.1:9092", broker.address),
-                ],
+                [sys.executable, "-W", "error", "-c", block],
                 capture_output=True,
                 text=True,
                 timeout=60,
