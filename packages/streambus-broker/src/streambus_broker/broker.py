@@ -150,7 +150,10 @@ class Broker:
         with anyio.CancelScope(shield=True):
             await self._hand_over()
             await self._drain()
-        return await self._stack.__aexit__(kind, error, trace)
+        if error is None or isinstance(error, asyncio.CancelledError):
+            return await self._stack.__aexit__(kind, error, trace)
+        await self._stack.aclose()  # a task group would wrap the block's own error
+        return None
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
