@@ -106,7 +106,7 @@ class SnapshotFiles:
         path = self._path(name)
         try:
             fields = decode_checked(MAGIC, VERSION, self._files.read(path))
-            stored = _stored_from_fields(fields)
+            stored = stored_from_fields(fields)
         except (CheckedFileError, MessageMalformedError) as exc:
             raise LogDamagedError(path, 0, str(exc)) from exc
         if stored.meta[:2] != key:
@@ -358,7 +358,7 @@ def meta_from_fields(fields: object) -> SnapshotMeta:
     return SnapshotMeta(index, Term(term), membership_from_fields(membership), size, checksum)
 
 
-def _stored_from_fields(fields: tuple[object, ...]) -> _Stored:
+def stored_from_fields(fields: tuple[object, ...]) -> _Stored:
     if len(fields) != 7 or fields[5] != BLOCK_BYTES or not isinstance(fields[6], tuple):
         raise MessageMalformedError("a snapshot's facts have another shape")
     meta = meta_from_fields(fields[:5])
