@@ -139,7 +139,7 @@ def test_section_5_3_an_entry_is_committed_when_a_majority_holds_it() -> None:
     for acknowledging in (0, 1, 2, 3, 4):
         cluster = Cluster([1, 2, 3, 4, 5])
         leader = cluster.elect(1)
-        cluster.drop = lambda message, limit=acknowledging: (  # type: ignore[misc]
+        cluster.drop = lambda message, limit=acknowledging: (  # type: ignore[misc]  # the default is bound on purpose
             isinstance(message, AppendRequest) and message.to > 1 + limit
         )
         leader.core.propose(b"x")

@@ -297,6 +297,6 @@ def test_every_pair_of_small_configurations_can_be_changed_into_each_other() -> 
 
 def test_vote_request_of_an_unknown_node_is_answered_by_log_alone() -> None:
     box = Cluster()[1]
-    box.step(VoteRequest(NodeId(77), NodeId(1), 1, 5, 1, True, False))  # type: ignore[arg-type]
+    box.step(VoteRequest(NodeId(77), NodeId(1), 1, 5, 1, True, False))  # type: ignore[arg-type]  # plain ints will do
     box.work()
     assert [each.granted for each in box.take()] == [True]

@@ -81,7 +81,7 @@ def test_18_interrupted_transfer_resumes_at_its_byte() -> None:
     cluster.drop = lambda message: (
         isinstance(message, SnapshotChunk)
         and bool(
-            seen.append(message.offset)  # type: ignore[func-returns-value]
+            seen.append(message.offset)  # type: ignore[func-returns-value]  # used for its effect
         )
     )
     cluster.tick(40)
@@ -111,7 +111,7 @@ def test_18_another_leader_goes_on_with_the_same_snapshot() -> None:
     cluster.drop = lambda message: (
         isinstance(message, SnapshotChunk)
         and bool(
-            offsets.append(message.offset)  # type: ignore[func-returns-value]
+            offsets.append(message.offset)  # type: ignore[func-returns-value]  # used for its effect
         )
     )
     cluster.tick(60)
@@ -128,7 +128,7 @@ def test_18_piece_of_another_snapshot_begins_a_new_transfer() -> None:
     cluster.drop = lambda message: (
         isinstance(message, SnapshotChunk)
         and (
-            pieces.append(message) is None  # type: ignore[func-returns-value]
+            pieces.append(message) is None  # type: ignore[func-returns-value]  # used for its effect
         )
     )
     cluster.tick(3)
@@ -155,7 +155,7 @@ def test_18_old_or_repeated_snapshot_takes_nothing_back() -> None:
     cluster.drop = lambda message: (
         isinstance(message, SnapshotChunk)
         and bool(
-            kept.append(message)  # type: ignore[func-returns-value]
+            kept.append(message)  # type: ignore[func-returns-value]  # used for its effect
         )
     )
     cluster.tick(10)

@@ -1,0 +1,268 @@
+"""Seeded bugs in elections, replication and commitment."""
+
+from __future__ import annotations
+
+from tests.raft.mutant import Mutant
+
+MUTANTS = [
+    # Elections
+    Mutant(
+        "vote-told-before-durable",
+        "_election",
+        "    node.send_durable(\n        VoteReply(",
+        "    node.send(\n        VoteReply(",
+        "a vote is told before it is on the disk: two votes in a term after a crash",
+        "tests/raft/test_scenarios_elections.py"
+        "::test_01_vote_is_sent_only_when_durable_and_never_given_twice",
+    ),
+    Mutant(
+        "own-vote-counted-before-durable",
+        "_election",
+        "        _request_votes(node, node.term, pre_vote=False, transfer=transfer)",
+        "        _request_votes(node, node.term, pre_vote=False, transfer=transfer)\n"
+        "        _count(node, node.id, granted=True)",
+        "a candidate counts its own vote before it is on the disk",
+        "tests/raft/test_scenarios_elections.py::test_01_candidate_alone_waits_for_its_disk",
+    ),
+    Mutant(
+        "vote-not-written",
+        "_state",
+        "            or self.vote != written.vote\n",
+        "",
+        "a vote alone does not cause a write",
+    ),
+    Mutant(
+        "term-not-written",
+        "_state",
+        "            or self.term != written.term\n",
+        "",
+        "a new term alone does not cause a write",
+    ),
+    Mutant(
+        "vote-ignores-log",
+        "_election",
+        "    fits = node.log.is_up_to_date(message.last_index, message.last_term)",
+        "    fits = True",
+        "a node without committed entries can win",
+    ),
+    Mutant(
+        "log-compared-by-length",
+        "_log",
+        "        return last_term > self.last_term or (\n"
+        "            last_term == self.last_term and last_index >= self.last\n"
+        "        )",
+        "        return last_index >= self.last",
+        "a long log of an old term beats a shorter one of a later term",
+    ),
+    Mutant(
+        "votes-twice",
+        "_election",
+        "    free = node.leader == NO_NODE and node.vote in (NO_NODE, message.sender)",
+        "    free = node.leader == NO_NODE",
+        "two votes in a term",
+    ),
+    Mutant(
+        "vote-forgotten-within-term",
+        "_roles",
+        "    if term > node.term:\n        _enter_term(node, term)\n",
+        "    _enter_term(node, term)\n",
+        "stepping down forgets the vote of the same term",
+    ),
+    Mutant(
+        "election-quorum-off-by-one",
+        "_quorum",
+        "    needed = len(voters) // 2 + 1",
+        "    needed = (len(voters) + 1) // 2",
+        "half of an even number of voters elects",
+    ),
+    Mutant(
+        "joint-election-by-new-voters-alone",
+        "_quorum",
+        "    if not membership.outgoing:\n        return first\n",
+        "    return first\n",
+        "a joint election ignores the outgoing voters",
+    ),
+    Mutant(
+        "pre-vote-counts-as-vote",
+        "_election",
+        "    if message.pre_vote:\n        asked",
+        "    if message.pre_vote and node.role == Role.PRE_CANDIDATE:\n        asked",
+        "a late answer to the pre-vote counts in the election",
+    ),
+    Mutant(
+        "candidate-ignores-refusals-of-log",
+        "_election",
+        "    result = vote_result(node.track.current, node.votes)",
+        "    result = vote_result(node.track.current, {each: True for each in node.votes})",
+        "a refusal counts as a vote",
+    ),
+    # Replication
+    Mutant(
+        "commit-quorum-off-by-one",
+        "_quorum",
+        "    return ascending[(len(ascending) - 1) // 2]",
+        "    return ascending[len(ascending) // 2]",
+        "half of an even number of voters commits",
+    ),
+    Mutant(
+        "commit-by-best-voter",
+        "_quorum",
+        "    return ascending[(len(ascending) - 1) // 2]",
+        "    return ascending[-1]",
+        "one voter commits",
+    ),
+    Mutant(
+        "joint-commit-by-new-voters-alone",
+        "_quorum",
+        "    if membership.outgoing:\n        reached = min(",
+        "    if membership.outgoing:\n        reached = max(",
+        "a joint commit needs one of the two majorities",
+    ),
+    Mutant(
+        "learners-count",
+        "_quorum",
+        "    reached = majority_value(membership.voters, values)",
+        "    reached = majority_value((*membership.voters, *membership.learners), values)",
+        "learners take part in commitment",
+    ),
+    Mutant(
+        "commit-entry-of-old-term",
+        "_replication",
+        "    if reached > node.commit and node.log.term(reached) == node.term:",
+        "    if reached > node.commit:",
+        "figure 8: an entry of an earlier term is committed by counting",
+    ),
+    Mutant(
+        "own-entries-count-before-durable",
+        "_state",
+        "        found[self.id] = self.log.stable",
+        "        found[self.id] = self.log.last",
+        "a leader counts entries that are not on its disk",
+    ),
+    Mutant(
+        "append-acknowledged-before-durable",
+        "_replication",
+        "    node.send_durable(\n        AppendReply(",
+        "    node.send(\n        AppendReply(",
+        "a follower acknowledges what a power cut can take back",
+    ),
+    Mutant(
+        "previous-term-not-compared",
+        "_replication",
+        "    elif not log.matches(message.prev_index, message.prev_term):",
+        "    elif message.prev_index > log.last:",
+        "entries are appended to a log that does not match",
+    ),
+    Mutant(
+        "matching-suffix-truncated",
+        "_replication",
+        "    fresh = entries[log.find_conflict(entries) :]",
+        "    fresh = entries",
+        "a late or repeated append takes back what was acknowledged after it",
+    ),
+    Mutant(
+        "conflict-kept",
+        "_log",
+        "            if entry.index > self.last or self.term(entry.index) != entry.term:",
+        "            if entry.index > self.last:",
+        "a contradicting entry stays",
+    ),
+    Mutant(
+        "commit-beyond-verified",
+        "_replication",
+        "    _commit_to(node, min(message.commit, verified))",
+        "    _commit_to(node, min(message.commit, log.last))",
+        "a follower commits a divergent tail",
+        "tests/raft/test_scenarios_replication.py::test_18_append_commits_only_what_it_verifies",
+    ),
+    Mutant(
+        "heartbeat-commits-unacknowledged",
+        "_replication",
+        "        commit = min(node.commit, progress.match)",
+        "        commit = node.commit",
+        "a heartbeat commits what the follower has not matched",
+    ),
+    Mutant(
+        "durable-version-not-told-apart",
+        "_log",
+        "            write[1] = min(write[1], last)",
+        "            write[1] = min(write[1], write[1])",
+        "the write of a replaced entry counts for the entry in its place (ABA)",
+    ),
+    Mutant(
+        "durable-after-truncation",
+        "_log",
+        "        self.stable = min(self.stable, last)\n        for",
+        "        for",
+        "truncated entries still count as durable",
+    ),
+    Mutant(
+        "reply-of-old-term-counts",
+        "_dispatch",
+        "    elif message.term < node.term:",
+        "    elif message.term < node.term and not isinstance(message, AppendReply):",
+        "an acknowledgement of an earlier leadership counts",
+        "tests/raft/test_scenarios_replication.py"
+        "::test_05_append_reply_of_an_older_term_does_not_count",
+    ),
+    Mutant(
+        "rejection-counts-as-match",
+        "_replication",
+        "        if progress.rejected(message.index, hint):",
+        "        progress.match = max(progress.match, min(hint, node.log.last))\n"
+        "        if progress.rejected(message.index, hint):",
+        "a hint where logs may meet is taken for a match",
+    ),
+    Mutant(
+        "session-not-compared",
+        "_dispatch",
+        " or message.session != progress.session:",
+        ":",
+        "replies from before a removal move the match of the member taken in again",
+        "tests/raft/test_scenarios_replication.py::test_06_readded_node_ignores_late_replies",
+    ),
+    Mutant(
+        "lost-append-never-repeated",
+        "_replication",
+        "    if progress.match < node.log.last or progress.state == ProgressState.PROBE:",
+        "    if progress.match > node.log.last:",
+        "one lost append stops replication for good",
+    ),
+    Mutant(
+        "full-window-never-freed",
+        "_replication",
+        "        progress.window.free_first()",
+        "        return",
+        "lost answers fill the window for good",
+    ),
+    Mutant(
+        "uncommitted-bytes-leak",
+        "_replication",
+        "        node.proposed_bytes -= node.proposed.popleft()[1]",
+        "        node.proposed.popleft()",
+        "the counter of uncommitted bytes never falls",
+    ),
+    Mutant(
+        "applied-before-durable",
+        "_core",
+        "        return min(self._node.commit, self._node.log.stable)",
+        "        return self._node.commit",
+        "entries are applied before they are durable here",
+        "tests/raft/test_scenarios_storage.py"
+        "::test_21_nothing_is_applied_before_it_is_durable_here",
+    ),
+    Mutant(
+        "applied-again-after-restart",
+        "_opening",
+        "        node.applied = node.handed_out = applied",
+        "        node.applied = applied",
+        "a state machine that is durable by itself gets entries twice",
+    ),
+    Mutant(
+        "commit-hint-beyond-durable",
+        "_core",
+        "HardState(node.term, node.vote, min(node.commit, node.log.stable))",
+        "HardState(node.term, node.vote, node.commit)",
+        "after a crash a sound node believes it has lost entries",
+    ),
+]
