@@ -37,6 +37,7 @@ with atheris.instrument_imports(include=["streambus_storage"]):
         check_wal_header,
         encode_wal_header,
         newest_durable_mark,
+        wal_seed,
     )
     from streambus_storage._wal_reader import scan_segment
     from streambus_storage.testing import SimulatedFileSystem, SimulatedWorld, random_source
@@ -52,7 +53,8 @@ def fuzz_wal(data: bytes) -> None:
     """A whole segment; and records whose payload is the input and whose checksum is right."""
     with contextlib.suppress(StorageError):
         check_wal_header(data[:WAL_HEADER_BYTES], 1, "1.wal")
-    segment = encode_wal_header(1)
+    segment = encode_wal_header(1, 0)
+    seed = wal_seed(segment)
     at = 0
     while at < len(data):
         kind, length = data[at] % 6, data[at + 1] if at + 1 < len(data) else 0
@@ -60,11 +62,11 @@ def fuzz_wal(data: bytes) -> None:
         at += 2 + length
         tag = b"\xb5\x1a\x9d" + bytes((kind,))
         body = tag + len(payload).to_bytes(4, "little") + (1).to_bytes(8, "little") * 2 + payload
-        segment += xxh3_64_intdigest(body, 1).to_bytes(8, "little") + body
-    for content in (segment, encode_wal_header(1) + data):
-        for item in scan_segment(content, 1, 1):
+        segment += xxh3_64_intdigest(body, seed).to_bytes(8, "little") + body
+    for content in (segment, encode_wal_header(1, 0) + data):
+        for item in scan_segment(content, seed, 1):
             assert isinstance(item, (WalRecord, tuple))
-        newest_durable_mark(content, WAL_HEADER_BYTES, 1, 0)
+        newest_durable_mark(content, WAL_HEADER_BYTES, seed, 0)
 
 
 def fuzz_table(data: bytes) -> None:

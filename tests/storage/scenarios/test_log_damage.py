@@ -195,3 +195,21 @@ def test_04_garbage_of_a_failed_append_before_a_rotation_is_no_hole() -> None:
         assert contents(world.power_cut(mode, seed=1)) == expected
     tree.close()
     assert contents(world) == expected
+
+
+def test_02_value_that_holds_a_copy_of_a_log_is_no_evidence_of_damage() -> None:
+    """Records inside a torn value look valid, but they are not records of this log."""
+    other = new_world(1)
+    with open_tree(other) as tree:
+        for number in range(20):
+            tree.put(b"%02d" % number, b"v", sync=True)
+        copy = other.disk.content(written_log(other.disk))
+    world = new_world()
+    tree = open_tree(world)
+    tree.put(b"before", b"1", sync=True)
+    start = world.disk.files()[written_log(world.disk)]
+    tree.put(b"backup", copy)
+    killed = rebuilt(world)
+    tree.close()
+    killed.disk.shorten(written_log(killed.disk), start + len(copy))
+    assert contents(killed) == {b"before": b"1"}

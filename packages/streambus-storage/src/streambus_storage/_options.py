@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
@@ -78,6 +79,8 @@ class Options:
         stall_seconds_max: A stalled write fails with `WriteStallError` after so long.
         automatic_compaction: Off: only `LSMTree.compact` compacts.
         file_system: The door to the disk.
+        randomness: The door to randomness: salts that keep the records of one log segment from
+            being taken for those of another. Seed it where runs must repeat.
         scheduler: The door to threads and clock; None: one of its own for each tree.
     """
 
@@ -103,6 +106,7 @@ class Options:
     stall_seconds_max: float = 30.0
     automatic_compaction: bool = True
     file_system: FileSystem = field(default_factory=RealFileSystem)
+    randomness: random.Random = field(default_factory=random.SystemRandom)
     scheduler: Scheduler | None = None
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ from streambus_storage._names import (
     table_path,
 )
 from streambus_storage._store import Store
-from streambus_storage._wal_format import WAL_HEADER_BYTES, WalRecord, decode_record
+from streambus_storage._wal_format import WAL_HEADER_BYTES, WalRecord, decode_record, wal_seed
 from streambus_storage._wal_reader import RecoveryReport, Replayed, replay
 from streambus_storage._wal_writer import SegmentWriter
 from streambus_storage.errors import CorruptionError, LockedError, NotATreeError, StorageIOError
@@ -126,7 +126,9 @@ def _check_fresh(fs: FileSystem, path: str, listing: Listing, *, create: bool) -
 
 def _has_records(fs: FileSystem, path: str, number: int) -> bool:
     data = read_whole(fs, segment_path(path, number))
-    return isinstance(decode_record(data, WAL_HEADER_BYTES, number), WalRecord)
+    if len(data) < WAL_HEADER_BYTES:
+        return False
+    return isinstance(decode_record(data, WAL_HEADER_BYTES, wal_seed(data)), WalRecord)
 
 
 def _open_read_only(path: str, options: Options) -> Opened:
@@ -188,7 +190,7 @@ def _open_locked(path: str, options: Options, lock: FileLock, *, create: bool) -
                 del state.segments[segment]
         state.next_segment = max([state.next_segment - 1, *listing.segments]) + 1
         state.next_table = max([state.next_table - 1, *listing.tables]) + 1
-        active = SegmentWriter.create(fs, path, state.next_segment)
+        active = SegmentWriter.create(options, path, state.next_segment)
         state.next_segment += 1
         state.segments[active.number] = Segment(active.number)
         manifest = Manifest(fs, path, max([number, *listing.manifests]) + 1, state)

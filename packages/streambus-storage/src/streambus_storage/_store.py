@@ -214,7 +214,7 @@ class Store:
             # Whoever writes next carries the mark for free; without it, damage to the last
             # record could not be told from a torn tail.
             if self.segment is not None and self.last_sequence == durable:
-                record = encode_mark(self.segment.number, durable + 1, durable)
+                record = encode_mark(self.segment.seed, durable + 1, durable)
                 with contextlib.suppress(OSError):  # only the mark is lost, no data
                     self.segment.file.append(record)
         self.scheduler.notify()
@@ -299,7 +299,7 @@ class Store:
             number = manifest.state.next_segment
             manifest.state.next_segment += 1  # never reuse a number, even of a failed attempt
             try:
-                writer = SegmentWriter.create(self.file_system, self.directory, number)
+                writer = SegmentWriter.create(self.options, self.directory, number)
             except OSError as exc:
                 path = segment_path(self.directory, number)
                 with contextlib.suppress(OSError):

@@ -2,8 +2,9 @@
 
 Rules:
 
-- A record's checksum is seeded with the number of its segment: a record is valid in its own
-  file only.
+- A record's checksum is seeded with the checksum of its segment's header, which holds a random
+  salt: a record is valid in its own file only. Recovery looks for records in what a loss of power
+  left; without the salt a value that holds a copy of another log would be taken for evidence.
 - Every record carries the sequence number up to which the log was known to be durable when it
   was written. That is how recovery tells a torn tail from damage: see `_wal_reader`.
 - Sequence numbers are consecutive over all records of all segments.
@@ -23,7 +24,7 @@ from streambus_storage.errors import CorruptionError, FormatVersionError
 
 WAL_MAGIC = b"SBUSWAL\n"
 WAL_VERSION = 1
-_HEADER = struct.Struct("<8sIIQ")  # magic, version, zero, segment; then the checksum of these
+_HEADER = struct.Struct("<8sIIQ")  # magic, version, salt, segment; then the checksum of these
 _CHECKSUM = struct.Struct("<Q")
 WAL_HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 
@@ -74,14 +75,14 @@ class WalRecord(NamedTuple):
         return self.sequence + len(self.keys) + len(self.ranges) - 1
 
 
-def encode_wal_header(segment: int) -> bytes:
-    """Return the first bytes of a segment's file."""
-    head = _HEADER.pack(WAL_MAGIC, WAL_VERSION, 0, segment)
+def encode_wal_header(segment: int, salt: int) -> bytes:
+    """Return the first bytes of a segment's file; ``salt``: 32 random bits."""
+    head = _HEADER.pack(WAL_MAGIC, WAL_VERSION, salt, segment)
     return head + _CHECKSUM.pack(xxh3_64_intdigest(head))
 
 
-def check_wal_header(data: bytes, segment: int, path: str) -> None:
-    """Check the first bytes of a segment's file.
+def check_wal_header(data: bytes, segment: int, path: str) -> int:
+    """Check the first bytes of a segment's file; return the seed of its records' checksums.
 
     Raises:
         CorruptionError: They are cut short, damaged, or those of another segment.
@@ -90,20 +91,26 @@ def check_wal_header(data: bytes, segment: int, path: str) -> None:
     if len(data) < WAL_HEADER_BYTES:
         raise CorruptionError(path, len(data), "the segment's header is cut short")
     magic, version, _, found = _HEADER.unpack_from(data)
-    (checksum,) = _CHECKSUM.unpack_from(data, _HEADER.size)
-    if magic != WAL_MAGIC or checksum != xxh3_64_intdigest(data[: _HEADER.size]):
+    if magic != WAL_MAGIC or wal_seed(data) != xxh3_64_intdigest(data[: _HEADER.size]):
         raise CorruptionError(path, 0, "the segment's header is damaged")
     if version > WAL_VERSION:
         raise FormatVersionError(path, version, WAL_VERSION)
     if found != segment:
         raise CorruptionError(path, 16, f"the header is that of segment {found}")
+    return wal_seed(data)
 
 
-def encode_put(segment: int, sequence: int, durable: int, key: bytes, value: bytes) -> bytes:
+def wal_seed(header: bytes) -> int:
+    """Return the seed of the records' checksums: the checksum of the segment's header."""
+    seed: int = _CHECKSUM.unpack_from(header, _HEADER.size)[0]
+    return seed
+
+
+def encode_put(seed: int, sequence: int, durable: int, key: bytes, value: bytes) -> bytes:
     """Return the record of one put. On the hot path: one struct, one hash, one join."""
     size = len(key)
     body = _KEYED_HEAD.pack(_PUT_TAG, 2 + size + len(value), sequence, durable, size) + key + value
-    return _CHECKSUM.pack(xxh3_64_intdigest(body, segment)) + body
+    return _CHECKSUM.pack(xxh3_64_intdigest(body, seed)) + body
 
 
 def put_head(sequence: int, durable: int, key: bytes, value: bytes) -> bytes:
@@ -112,17 +119,17 @@ def put_head(sequence: int, durable: int, key: bytes, value: bytes) -> bytes:
     return _KEYED_HEAD.pack(_PUT_TAG, 2 + size + len(value), sequence, durable, size) + key
 
 
-def encode_delete(segment: int, sequence: int, durable: int, key: bytes) -> bytes:
+def encode_delete(seed: int, sequence: int, durable: int, key: bytes) -> bytes:
     """Return the record of one delete."""
     size = len(key)
     body = _KEYED_HEAD.pack(_DELETE_TAG, 2 + size, sequence, durable, size) + key
-    return _CHECKSUM.pack(xxh3_64_intdigest(body, segment)) + body
+    return _CHECKSUM.pack(xxh3_64_intdigest(body, seed)) + body
 
 
-def encode_mark(segment: int, sequence: int, durable: int) -> bytes:
+def encode_mark(seed: int, sequence: int, durable: int) -> bytes:
     """Return a record that only says what is durable; ``sequence`` is the next one to come."""
     body = _HEAD.pack(_MARK_TAG, 0, sequence, durable)
-    return _CHECKSUM.pack(xxh3_64_intdigest(body, segment)) + body
+    return _CHECKSUM.pack(xxh3_64_intdigest(body, seed)) + body
 
 
 def encode_batch_payload(
@@ -133,13 +140,13 @@ def encode_batch_payload(
     return packed
 
 
-def encode_batch(segment: int, sequence: int, durable: int, payload: bytes) -> bytes:
+def encode_batch(seed: int, sequence: int, durable: int, payload: bytes) -> bytes:
     """Return the record of a batch whose payload was encoded before."""
     body = _HEAD.pack(_BATCH_TAG, len(payload), sequence, durable) + payload
-    return _CHECKSUM.pack(xxh3_64_intdigest(body, segment)) + body
+    return _CHECKSUM.pack(xxh3_64_intdigest(body, seed)) + body
 
 
-def decode_record(data: bytes, offset: int, segment: int) -> WalRecord | str:
+def decode_record(data: bytes, offset: int, seed: int) -> WalRecord | str:
     """Decode the record at ``offset``, or say what is wrong with the bytes there."""
     if offset + RECORD_HEADER_BYTES > len(data):
         return "a record's header is cut short"
@@ -151,7 +158,7 @@ def decode_record(data: bytes, offset: int, segment: int) -> WalRecord | str:
     if end > len(data):
         return "a record is cut short"
     (checksum,) = _CHECKSUM.unpack_from(data, offset)
-    if checksum != xxh3_64_intdigest(memoryview(data)[offset + 8 : end], segment):
+    if checksum != xxh3_64_intdigest(memoryview(data)[offset + 8 : end], seed):
         return "a record's checksum does not match"
     payload = offset + RECORD_HEADER_BYTES
     keys: list[bytes] = []
@@ -199,7 +206,7 @@ def _decode_columns(
     return keys, values, ranges
 
 
-def newest_durable_mark(data: bytes, offset: int, segment: int, above: int) -> int:
+def newest_durable_mark(data: bytes, offset: int, seed: int, above: int) -> int:
     """Search valid records anywhere after ``offset`` for a durable sequence greater than ``above``.
 
     Returns:
@@ -212,7 +219,7 @@ def newest_durable_mark(data: bytes, offset: int, segment: int, above: int) -> i
         if begin >= offset and begin + RECORD_HEADER_BYTES <= len(data):
             durable = _HEAD.unpack_from(data, at)[3]
             # Only a record that would prove damage is worth the cost of its checksum.
-            if durable > newest and isinstance(decode_record(data, begin, segment), WalRecord):
+            if durable > newest and isinstance(decode_record(data, begin, seed), WalRecord):
                 newest = durable
         at = data.find(RECORD_MAGIC, at + 1)
     return newest

@@ -90,18 +90,18 @@ class Replayed(NamedTuple):
 
 
 def scan_segment(
-    data: bytes, segment: int, next_sequence: int
+    data: bytes, seed: int, next_sequence: int
 ) -> Iterator[WalRecord | tuple[int, str]]:
     """Yield the valid records of a segment; at last (end, reason), reason "" at a clean end.
 
     Args:
         data: The file's content, or its sealed part.
-        segment: Its number.
+        seed: What its header gives.
         next_sequence: The first record must have this sequence number.
     """
     offset = WAL_HEADER_BYTES
     while offset < len(data):
-        record = decode_record(data, offset, segment)
+        record = decode_record(data, offset, seed)
         if isinstance(record, str):
             yield offset, record
             return
@@ -204,10 +204,10 @@ def replay(
         file_bytes = len(data)
         if segment.sealed is not None:
             data = data[: segment.sealed]
-        check_wal_header(data, segment.number, path)
+        seed = check_wal_header(data, segment.number, path)
         memtable = MemTable(segment.number, last + 1)
         end, reason = WAL_HEADER_BYTES, ""
-        for item in scan_segment(data, segment.number, last + 1):
+        for item in scan_segment(data, seed, last + 1):
             if isinstance(item, WalRecord):
                 if not item.is_mark:
                     fill(memtable, item)
@@ -231,7 +231,7 @@ def replay(
                 report.torn.append(TornTail(path, end, file_bytes - end, reason))
             continue
         if reason or follows is not None:
-            durable = newest_durable_mark(data, end, segment.number, durable)
+            durable = newest_durable_mark(data, end, seed, durable)
             for other in behind:
                 durable = max(durable, _durable_in(file_system, directory, other, durable))
             error = judge(path, end, reason or "records are missing", last, durable, segment.sealed)
@@ -259,8 +259,8 @@ def _first_sequence(file_system: FileSystem, directory: str, segments: list[Segm
         if not file_system.exists(path):
             raise CorruptionError(path, 0, "a segment of the write-ahead log is missing")
         data = read_whole(file_system, path)
-        offset = WAL_HEADER_BYTES
-        while isinstance(record := decode_record(data, offset, segment.number), WalRecord):
+        seed, offset = check_wal_header(data, segment.number, path), WAL_HEADER_BYTES
+        while isinstance(record := decode_record(data, offset, seed), WalRecord):
             if not record.is_mark:
                 return record.sequence
             offset = record.end
@@ -273,7 +273,8 @@ def _durable_in(file_system: FileSystem, directory: str, segment: Segment, above
     if not file_system.exists(path):
         raise CorruptionError(path, 0, "a segment of the write-ahead log is missing")
     data = read_whole(file_system, path)
-    return newest_durable_mark(data, WAL_HEADER_BYTES, segment.number, above)
+    seed = check_wal_header(data, segment.number, path)
+    return newest_durable_mark(data, WAL_HEADER_BYTES, seed, above)
 
 
 def _report_discarded(

@@ -89,13 +89,13 @@ class Writer:
         with store.write_lock:
             segment, state = self._target()
             sequence = store.last_sequence + 1
-            number, durable = segment.number, store.commit.durable
+            seed, durable = segment.seed, store.commit.durable
             try:
                 if len(value) < PARTS_BYTES:
-                    segment.file.append(encode_put(number, sequence, durable, key, value))
+                    segment.file.append(encode_put(seed, sequence, durable, key, value))
                 else:
                     head = put_head(sequence, durable, key, value)
-                    checksum = xxh3_64(head, number)
+                    checksum = xxh3_64(head, seed)
                     checksum.update(value)
                     segment.file.append_parts((_CHECKSUM.pack(checksum.intdigest()) + head, value))
             except OSError as exc:
@@ -115,7 +115,7 @@ class Writer:
         with store.write_lock:
             segment, state = self._target()
             sequence = store.last_sequence + 1
-            record = encode_delete(segment.number, sequence, store.commit.durable, key)
+            record = encode_delete(segment.seed, sequence, store.commit.durable, key)
             try:
                 segment.file.append(record)
             except OSError as exc:
@@ -144,7 +144,7 @@ class Writer:
         with store.write_lock:
             segment, state = self._target()
             sequence = store.last_sequence + 1
-            record = encode_batch(segment.number, sequence, store.commit.durable, payload)
+            record = encode_batch(segment.seed, sequence, store.commit.durable, payload)
             try:
                 segment.file.append(record)
             except OSError as exc:

@@ -31,10 +31,13 @@ class SimulatedWorld:
         self.clock = SimulatedClock()
         self.scheduler = SimulatedScheduler(seed, clock=self.clock, eagerness=eagerness)
         self.random: random.Random = random_source(seed, "world")
+        self._salts = random_source(seed, "storage")
 
     def options(self, **others: Any) -> Options:
         """Options with this world's doors; ``others`` are passed on to `Options`."""
-        return Options(file_system=self.disk, scheduler=self.scheduler, **others)
+        return Options(
+            file_system=self.disk, scheduler=self.scheduler, randomness=self._salts, **others
+        )
 
     def power_cut(self, mode: CutMode = "random", *, seed: int | None = None) -> SimulatedWorld:
         """The same machine after the power went and came back: no process, no lock, a new clock.
