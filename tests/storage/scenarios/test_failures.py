@@ -11,11 +11,14 @@ import pytest
 from streambus_storage import (
     CorruptionError,
     DiskFullError,
+    LSMTree,
     StorageError,
     StorageIOError,
     TreeFailedError,
 )
 from tests.storage.scenarios.disk import (
+    PATH,
+    SMALL,
     contents,
     cut,
     manifests,
@@ -26,7 +29,6 @@ from tests.storage.scenarios.disk import (
 )
 
 if TYPE_CHECKING:
-    from streambus_storage import LSMTree
     from streambus_storage.testing import SimulatedWorld
 
 
@@ -125,6 +127,12 @@ def test_11_full_disk_in_the_log_keeps_reads_and_takes_writes_when_there_is_room
     with pytest.raises(DiskFullError):
         tree.put(b"again", b"v" * 100)
     killed = rebuilt(world)
+    killed.disk.capacity_bytes = killed.disk.used_bytes
+    with pytest.raises(DiskFullError):
+        open_tree(killed)  # opening for writing needs room for a segment and a manifest
+    with LSMTree.open(PATH, killed.options(**SMALL), read_only=True) as reader:
+        assert dict(reader.scan()) == accepted
+    killed.disk.capacity_bytes = None
     assert contents(killed) == accepted
     world.disk.capacity_bytes = None
     tree.put(b"room", b"again", sync=True)
