@@ -23,9 +23,9 @@ from streambus_raft import (
     make_entries,
     new_membership,
 )
-from streambus_raft._simulated_files import PowerCut, SimulatedFileSystem
 from streambus_raft._snapshot_files import CHECKSUM_MASK
 from streambus_raft.errors import LogDamagedError, StorageFailedError
+from streambus_raft.testing import PowerCut, SimulatedFileSystem
 
 MEMBERS = new_membership([1, 2, 3])
 SEGMENT_BYTES = 4096

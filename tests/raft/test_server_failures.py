@@ -19,7 +19,6 @@ from streambus_raft import (
 from streambus_raft._envelope import Envelope, decode_envelope, encode_envelope
 from streambus_raft._replica import Replica
 from streambus_raft._sessions import ANSWERS_MAX
-from streambus_raft._simulated_files import SimulatedFileSystem
 from streambus_raft.errors import (
     AnswerForgottenError,
     EnvelopeError,
@@ -29,6 +28,7 @@ from streambus_raft.errors import (
     StoppedError,
     StorageFailedError,
 )
+from streambus_raft.testing import SimulatedFileSystem
 from tests.raft.servers import BACKENDS, Register, put, run, running, until
 
 if TYPE_CHECKING:

@@ -163,6 +163,11 @@ class Driver:
                 fail(group.waiters, lambda: ProposalUnknownError("a snapshot took its place"))
         self._signal.set()
 
+    @property
+    def is_restoring(self) -> bool:
+        """Whether a snapshot is just being given to the state machine."""
+        return self._restoring is not None
+
     def expect_membership(self, proposal: Proposal, waiter: Waiter[Membership]) -> None:
         """Answer ``waiter`` once the change is committed, and left if it is joint."""
         self._membership_waiters.append((proposal, waiter))

@@ -39,6 +39,7 @@ from streambus_raft._snapshotting import Snapshotting
 from streambus_raft._storage import LogStorage, SnapshotPiece, Write, bootstrap_snapshot
 from streambus_raft._types import NUMBER_MAX, NodeId, Role
 from streambus_raft.errors import (
+    BusyError,
     ConfigError,
     MembershipError,
     MembershipPendingError,
@@ -297,9 +298,6 @@ class RaftServer:
             SessionError: the session's request was refused.
             StoppedError: the server does not run, or takes no part any more. Not proposed.
         """
-        return await self._submit(command, request)
-
-    def _submit(self, command: bytes, request: SessionRequest | None) -> Waiter[Any]:
         if self._stopped is not None or self._driver.failure is not None:
             self._check_running()
         if len(command) > self._command_bytes_max:
@@ -307,7 +305,7 @@ class RaftServer:
         waiter = self._loop.create_waiter()
         self._proposals.add(command, request, waiter)
         self._signal.set()
-        return waiter
+        return await waiter
 
     async def propose_many(self, commands: Sequence[bytes]) -> list[Any]:
         """Propose several commands at once, in order; return their answers.
@@ -372,7 +370,7 @@ class RaftServer:
         driver = self._driver
         if lease:
             index = driver.core.read_lease(anyio.current_time())
-            if index is not None and index <= driver.applied_index:
+            if index is not None and index <= driver.applied_index and not driver.is_restoring:
                 return self._replica.query(query)
         waiter = self._loop.create_waiter()
         driver.reading.add(PendingRead(query, waiter, driver.ticks + self._patience_ticks))
@@ -383,9 +381,12 @@ class RaftServer:
         """Answer a query from this node's state as it is: consistent, but perhaps behind.
 
         Raises:
+            BusyError: a snapshot is just being restored.
             StoppedError: the server does not run, or takes no part any more.
         """
         self._check_running()
+        if self._driver.is_restoring:
+            raise BusyError(1, 0, "restored snapshots")
         return self._replica.query(query)
 
     # --- membership and leadership ---
@@ -499,6 +500,7 @@ class RaftServer:
 
         Raises:
             StorageError: the disk failed; the node goes on without the snapshot.
+            BusyError: a leader's snapshot is just being restored.
             StateMachineError: the state machine raised; the node takes no part any more.
             StoppedError: the server does not run, or takes no part any more.
         """

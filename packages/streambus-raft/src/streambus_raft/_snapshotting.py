@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from streambus_raft.errors import (
+    BusyError,
     MembershipError,
     RaftError,
     StateMachineError,
@@ -68,8 +69,10 @@ class Snapshotting:
 
     async def _save(self) -> SnapshotMeta:
         driver, storage = self._driver, self._storage
+        if driver.is_restoring:
+            raise BusyError(1, 0, "restored snapshots")
         index = driver.applied_index
-        if storage.snapshot().index == index:
+        if storage.snapshot().index >= index:
             driver.applied_bytes = 0
             return storage.snapshot()
         membership = driver.core.membership_at(index)
@@ -92,7 +95,7 @@ class Snapshotting:
         """As :meth:`save`; what fails is logged and tried again when as much was applied again."""
         try:
             await self.save()
-        except (StorageError, MembershipError) as exc:
+        except (StorageError, MembershipError, BusyError) as exc:
             logger.warning("a snapshot could not be written: %s", exc)
         except StateMachineError:
             pass  # the driver was told

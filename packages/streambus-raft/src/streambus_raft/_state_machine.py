@@ -28,7 +28,8 @@ class StateMachine(Protocol):
             commands: At least one.
 
         Returns:
-            As many answers. Answers to commands of a client session must be values that msgpack
+            As many answers. One that is an exception is raised to whoever proposed the command.
+            Answers to commands of a client session must be values that msgpack
             can hold, because they are kept for the session's retries.
         """
 

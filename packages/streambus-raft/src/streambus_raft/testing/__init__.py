@@ -1,5 +1,6 @@
 """Testing what is built on this package: a deterministic simulation of a whole cluster."""
 
+from streambus_raft._simulated_files import PowerCut, SimulatedFileSystem
 from streambus_raft.testing._disk import SimulatedDisk
 from streambus_raft.testing._kernel import Kernel
 from streambus_raft.testing._linearizability import FOREVER, Operation, find_violation
@@ -14,8 +15,10 @@ __all__ = [
     "Kernel",
     "Operation",
     "Plan",
+    "PowerCut",
     "Report",
     "SimulatedDisk",
+    "SimulatedFileSystem",
     "Simulation",
     "StuckError",
     "TraceLine",
