@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streambus_storage._keys import as_key, as_range, as_value
-from streambus_storage._options import KEY_BYTES_MAX
+from streambus_storage._options import KEY_BYTES_MAX, VALUE_BYTES_MAX
 
 if TYPE_CHECKING:
     from streambus_storage._filesystem import Buffer
@@ -44,8 +44,10 @@ class WriteBatch:
         """
         if type(key) is not bytes or len(key) > KEY_BYTES_MAX:
             key = as_key(key)
-        self.values.append(as_value(value))
+        if type(value) is not bytes or len(value) > VALUE_BYTES_MAX:
+            value = as_value(value)
         self.keys.append(key)
+        self.values.append(value)
 
     def put_many(self, keys: list[bytes], values: list[bytes]) -> None:
         """Add many puts at once: columns of equal length.

@@ -48,7 +48,7 @@ class Block:
         values: Beside the keys: bytes, `RawValue`, or None for a deleted key.
         plain: All values are bytes: they can be handed on as they are.
         cost: Bytes that it takes in a cache.
-        used: Set by readers, cleared by the cache's clock hand.
+        used: Raised by readers that find it, cleared by the cache's clock hand.
     """
 
     __slots__ = ("cost", "keys", "plain", "used", "values")
@@ -58,7 +58,7 @@ class Block:
         self.values = values
         self.plain = plain
         self.cost = stored + ENTRY_BYTES * len(keys)
-        self.used = False
+        self.used = 0
 
 
 class CodecMissingError(StorageError):

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 
 class Cached(Protocol):
-    """What is put into the cache."""
+    """What is put into the cache; ``used`` counts the readers that found it there."""
 
     cost: int
-    used: bool
+    used: int
 
 
 class Owner(Protocol):
@@ -32,14 +32,13 @@ class BlockCache:
     Attributes:
         bytes: Held at present.
         bytes_max: The limit.
-        hits: Blocks found (counted by readers without a lock: approximate under threads).
         misses: Blocks that had to be read.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes = 0
         self.bytes_max = bytes_max
-        self.hits = 0
+        self._hits = 0  # of blocks whose own count was cleared
         self.misses = 0
         self._lock = threading.Lock()
         self._clock: deque[tuple[weakref.ref[Owner], int, int]] = deque()
@@ -55,13 +54,25 @@ class BlockCache:
             while self.bytes > self.bytes_max:
                 self._evict_one()
 
+    def hits(self) -> int:
+        """Return how often a block was found (approximate under threads). Cost: O(blocks)."""
+        with self._lock:
+            live = 0
+            for reference, index, _ in self._clock:
+                owner = reference()
+                block = owner.blocks[index] if owner is not None else None
+                if block is not None:
+                    live += block.used
+            return self._hits + live
+
     def _evict_one(self) -> None:
         reference, index, cost = self._clock.popleft()
         owner = reference()
         if owner is not None:
             block = owner.blocks[index]
             if block is not None and block.used:
-                block.used = False
+                self._hits += block.used
+                block.used = 0
                 self._clock.append((reference, index, cost))
                 return
             owner.blocks[index] = None

@@ -68,6 +68,7 @@ class MemTable:
 
     __slots__ = (
         "_pending",
+        "_range_deletes",
         "_runs",
         "bytes",
         "entries",
@@ -75,7 +76,6 @@ class MemTable:
         "intervals",
         "last_sequence",
         "segment",
-        "user_bytes",
     )
 
     def __init__(self, segment: int, first_sequence: int) -> None:
@@ -83,11 +83,22 @@ class MemTable:
         self.first_sequence = first_sequence
         self.last_sequence = first_sequence - 1
         self.bytes = 0
-        self.user_bytes = 0
         self.intervals = Intervals()
         self.entries: dict[bytes, Entry] = {}
+        self._range_deletes = 0
         self._pending: list[bytes] = []
         self._runs: list[list[bytes]] = []
+
+    @property
+    def user_bytes(self) -> int:
+        """Bytes of keys and values written, overwritten ones too (a batch counts as encoded)."""
+        operations = self.last_sequence - self.first_sequence + 1
+        ranges = self._range_deletes
+        return (
+            self.bytes
+            - ENTRY_OVERHEAD_BYTES * (operations - ranges)
+            - RANGE_OVERHEAD_BYTES * ranges
+        )
 
     def put(self, sequence: int, key: bytes, value: bytes | None, snapshot: int) -> None:
         """Store one version; ``snapshot`` is the newest live snapshot's sequence, or -1."""
@@ -101,9 +112,7 @@ class MemTable:
                 self._seal()
         else:
             entries[key] = _over(old, sequence, value, snapshot)
-        size = len(key) + (len(value) if value is not None else 0)
-        self.user_bytes += size
-        self.bytes += size + ENTRY_OVERHEAD_BYTES
+        self.bytes += len(key) + ENTRY_OVERHEAD_BYTES + (0 if value is None else len(value))
 
     def put_columns(
         self, sequence: int, keys: list[bytes], values: list[bytes | None], size: int, snapshot: int
@@ -120,7 +129,6 @@ class MemTable:
             self._pending.extend(keys)
             if len(self._pending) >= RUN_KEYS:
                 self._seal()
-            self.user_bytes += size
             self.bytes += size + ENTRY_OVERHEAD_BYTES * len(keys)
         else:
             for key, value in zip(keys, values, strict=True):
@@ -131,7 +139,7 @@ class MemTable:
         """Delete what is older than ``sequence`` in [start, stop)."""
         self.intervals = self.intervals.add(start, stop, sequence)
         self.bytes += len(start) + len(stop) + RANGE_OVERHEAD_BYTES
-        self.user_bytes += len(start) + len(stop)
+        self._range_deletes += 1
         self.last_sequence = max(self.last_sequence, sequence)
 
     def newest(self, key: bytes) -> tuple[bool, bytes | None]:
@@ -141,7 +149,7 @@ class MemTable:
         """
         intervals = self.intervals
         entry = self.entries.get(key)
-        if intervals:
+        if intervals.starts:
             deleted = intervals.at(key)
             if deleted > (-1 if entry is None else entry[0]):
                 return True, None
@@ -154,7 +162,7 @@ class MemTable:
         entry: Entry | None = self.entries.get(key)
         while entry is not None and entry[0] > sequence:
             entry = entry[2] if len(entry) == 3 else None
-        if intervals and intervals.at(key) > (-1 if entry is None else entry[0]):
+        if intervals.starts and intervals.at(key) > (-1 if entry is None else entry[0]):
             return True, None
         if entry is None:
             return False, None
@@ -204,7 +212,7 @@ class MemTable:
             found = list(map(self.entries.__getitem__, keys))
             # Writers raise last_sequence before they store: if it is still low, nothing in
             # ``found`` is too new.
-            if self.last_sequence <= sequence and not intervals:
+            if self.last_sequence <= sequence and not intervals.starts:
                 yield keys, [entry[1] for entry in found]
                 continue
             values: list[bytes | None] = []

@@ -103,6 +103,7 @@ class Table:
         self._file: ReadFile | None = None
         self._footer: Footer | None = None
         self._index: TableIndex | None = None
+        self._last_keys: list[bytes] | None = None  # of the index: one step less for `get`
         self._filter: Filter | None = None
         self._filter_known = False
 
@@ -191,6 +192,7 @@ class Table:
         with self._lock:
             if self._index is None:
                 self.blocks = [None] * len(index.offsets)
+                self._last_keys = index.last_keys
                 self._index = index
         return self._index
 
@@ -215,8 +217,7 @@ class Table:
         index = self._index or self.index()
         block = self.blocks[number]
         if block is not None:
-            block.used = True
-            self._cache.hits += 1
+            block.used += 1
             return block
         self._cache.misses += 1
         offset = index.offsets[number]
@@ -229,11 +230,11 @@ class Table:
 
     def get(self, key: bytes) -> StoredValue | Missing:
         """Return what the table holds for ``key``: a value, a place, None (deleted), `MISSING`."""
-        index = self._index
-        if index is None:
-            index = self.index()
-        number = bisect_left(index.last_keys, key)
-        if number == len(index.last_keys):
+        last_keys = self._last_keys
+        if last_keys is None:
+            last_keys = self.index().last_keys
+        number = bisect_left(last_keys, key)
+        if number == len(last_keys):
             return MISSING
         block = self.blocks[number]
         if block is None:
@@ -242,8 +243,7 @@ class Table:
                 return MISSING
             block = self.block(number)
         else:
-            block.used = True
-            self._cache.hits += 1
+            block.used += 1
         keys = block.keys
         at = bisect_left(keys, key)
         if at < len(keys) and keys[at] == key:

@@ -179,7 +179,7 @@ def collect(store: Store) -> TreeStats:
         stall_seconds_longest=counters.stall_seconds_longest,
         slowdowns=counters.slowdowns,
         cache_bytes=store.cache.bytes,
-        cache_hits=store.cache.hits,
+        cache_hits=store.cache.hits(),
         cache_misses=store.cache.misses,
         background_error=str(store.background_error) if store.background_error else None,
         failure=str(store.failure) if store.failure else None,

@@ -22,7 +22,7 @@ from streambus_storage._flush import Flusher
 from streambus_storage._ingest import ingest
 from streambus_storage._keys import END_OF_KEYS, as_key, as_range, as_value
 from streambus_storage._manifest_format import ManifestEdit, Segment
-from streambus_storage._options import KEY_BYTES_MAX, Options
+from streambus_storage._options import KEY_BYTES_MAX, VALUE_BYTES_MAX, Options
 from streambus_storage._reading import Readable
 from streambus_storage._recovery import open_store
 from streambus_storage._snapshot import Snapshot
@@ -134,7 +134,9 @@ class LSMTree(Readable):
         """
         if type(key) is not bytes or len(key) > KEY_BYTES_MAX:
             key = as_key(key)
-        sequence = self._writer.put(key, as_value(value))
+        if type(value) is not bytes or len(value) > VALUE_BYTES_MAX:
+            value = as_value(value)
+        sequence = self._writer.put(key, value)
         if sync:
             self._store.commit.wait(sequence)
         return sequence
@@ -262,10 +264,16 @@ class LSMTree(Readable):
         state = self._store.state
         if state is None:
             raise ClosedError("the tree is closed")
-        for memtable in (state.active, *state.frozen):
-            known, value = memtable.newest(key)
-            if known:
-                return default if value is None else value
+        for memtable in state.memtables:
+            if memtable.intervals.starts:
+                known, value = memtable.newest(key)
+                if known:
+                    return default if value is None else value
+            else:
+                entry = memtable.entries.get(key)
+                if entry is not None:
+                    value = entry[1]
+                    return default if value is None else value
         table, found = state.tables.find(key)
         if type(found) is bytes:
             return found
@@ -277,7 +285,7 @@ class LSMTree(Readable):
     def _locate(self, key: Buffer) -> tuple[Table | None, bytes | RawValue | None]:
         checked = as_key(key)
         state = self._store.present()
-        for memtable in (state.active, *state.frozen):
+        for memtable in state.memtables:
             known, value = memtable.newest(checked)
             if known:
                 return None, value

@@ -18,7 +18,7 @@ from streambus_storage._sstable_reader import MISSING, Missing, Pending, Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streambus_storage._block import RawValue, StoredValue
+    from streambus_storage._block import StoredValue
     from streambus_storage._intervals import Intervals
     from streambus_storage._levels import TableMeta, Version
     from streambus_storage._memtable import MemTable, Ordered
@@ -70,26 +70,26 @@ class Tables:
 
     def find(self, key: bytes) -> tuple[Table | None, StoredValue]:
         """Return (table, what it holds) of the newest table that knows ``key``; (None, None)."""
+        holes = self.holes
         for table in self.level0:
             if table.lower <= key < table.upper:
-                found = self._look(table, key)
-                if not isinstance(found, Missing):
-                    return table, found
+                found = self._look(table, key) if holes else table.get(key)
+                if found is not MISSING:
+                    return table, found  # type: ignore[return-value]  # MISSING is one of a kind
         for uppers, tables in self.levels:
             at = bisect_right(uppers, key)
             if at < len(tables):
                 table = tables[at]
                 if table.lower <= key:
-                    found = self._look(table, key)
-                    if not isinstance(found, Missing):
-                        return table, found
+                    found = self._look(table, key) if holes else table.get(key)
+                    if found is not MISSING:
+                        return table, found  # type: ignore[return-value]  # as above
         return None, None
 
-    def _look(self, table: Table, key: bytes) -> RawValue | bytes | Missing | None:
-        if self.holes:
-            holes = self.holes.get(table.number)
-            if holes is not None and inside(holes, key):
-                return MISSING
+    def _look(self, table: Table, key: bytes) -> StoredValue | Missing:
+        holes = self.holes.get(table.number)
+        if holes is not None and inside(holes, key):
+            return MISSING
         return table.get(key)
 
     def sources(
@@ -145,18 +145,23 @@ class Tables:
                 yield from table.slices(low, high, reverse=reverse, keep=keep)
 
 
-class TreeState(NamedTuple):
-    """The present of a tree.
+class TreeState:
+    """The present of a tree. Immutable.
 
     Attributes:
         active: The memtable that is written to.
         frozen: Memtables that wait for their flush, newest first.
+        memtables: All of them, newest first.
         tables: The rest.
     """
 
-    active: MemTable
-    frozen: tuple[MemTable, ...]
-    tables: Tables
+    __slots__ = ("active", "frozen", "memtables", "tables")
+
+    def __init__(self, active: MemTable, frozen: tuple[MemTable, ...], tables: Tables) -> None:
+        self.active = active
+        self.frozen = frozen
+        self.memtables = (active, *frozen)
+        self.tables = tables
 
 
 class MemView(NamedTuple):
@@ -182,7 +187,7 @@ class View:
         self.tables = state.tables
         self.memtables = [
             MemView(memtable, memtable.intervals, memtable.ordered() if ordered else None)
-            for memtable in (state.active, *state.frozen)
+            for memtable in state.memtables
             if memtable.entries or memtable.intervals
         ]
 

@@ -110,7 +110,7 @@ def encode_put(seed: int, sequence: int, durable: int, key: bytes, value: bytes)
     """Return the record of one put. On the hot path: one struct, one hash, one join."""
     size = len(key)
     body = _KEYED_HEAD.pack(_PUT_TAG, 2 + size + len(value), sequence, durable, size) + key + value
-    return _CHECKSUM.pack(xxh3_64_intdigest(body, seed)) + body
+    return xxh3_64_intdigest(body, seed).to_bytes(8, "little") + body
 
 
 def put_head(sequence: int, durable: int, key: bytes, value: bytes) -> bytes:

@@ -87,7 +87,9 @@ class Writer:
         if store.gate:
             self._pass_gate()
         with store.write_lock:
-            segment, state = self._target()
+            segment, state = store.segment, store.state
+            if store.gate or segment is None or state is None:
+                segment, state = self._target()
             sequence = store.last_sequence + 1
             seed, durable = segment.seed, store.commit.durable
             try:
@@ -113,7 +115,9 @@ class Writer:
         if store.gate:
             self._pass_gate()
         with store.write_lock:
-            segment, state = self._target()
+            segment, state = store.segment, store.state
+            if store.gate or segment is None or state is None:
+                segment, state = self._target()
             sequence = store.last_sequence + 1
             record = encode_delete(segment.seed, sequence, store.commit.durable, key)
             try:
@@ -142,7 +146,9 @@ class Writer:
                 f"a batch of {len(payload)} bytes: the longest has {VALUE_BYTES_MAX}"
             )
         with store.write_lock:
-            segment, state = self._target()
+            segment, state = store.segment, store.state
+            if store.gate or segment is None or state is None:
+                segment, state = self._target()
             sequence = store.last_sequence + 1
             record = encode_batch(segment.seed, sequence, store.commit.durable, payload)
             try:
