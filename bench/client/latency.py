@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from bench.client import servers
-from bench.report import Row, at_most, compare, interleave, ratio_at_most
+from bench.report import Row, Sample, at_most, compare, interleave, ratio_at_most
 from streambus_client import Admin, Consumer, Producer
 from streambus_protocol import (
     FetchedPartition,
@@ -108,27 +108,7 @@ def _rows(
             },
             repeats=repeats,
         )
-    note = "p50; written by the leader, not synced"
-    made = [
-        compare(
-            f"send acks=1, {where}",
-            send_times,
-            "µs",
-            ours="send",
-            baseline="echo",
-            target=ratio_at_most(send_limit),
-            note=note,
-        ),
-        compare(
-            f"fetch one ready record, {where}",
-            fetch_times,
-            "µs",
-            ours="fetch",
-            baseline="echo",
-            target=None if fetch_limit is None else ratio_at_most(fetch_limit),
-            note="p50",
-        ),
-    ]
+    made = _against_echo(where, send_times, fetch_times, send_limit, fetch_limit)
     if send_us is not None and fetch_us is not None:
         send, fetched = send_times["send"], fetch_times["fetch"]
         made += [
@@ -142,6 +122,35 @@ def _rows(
             ),
         ]
     return made
+
+
+def _against_echo(
+    where: str,
+    send_times: dict[str, Sample],
+    fetch_times: dict[str, Sample],
+    send_limit: float,
+    fetch_limit: float | None,
+) -> list[Row]:
+    return [
+        compare(
+            f"send acks=1, {where}",
+            send_times,
+            "µs",
+            ours="send",
+            baseline="echo",
+            target=ratio_at_most(send_limit),
+            note="p50; written by the leader, not synced",
+        ),
+        compare(
+            f"fetch one ready record, {where}",
+            fetch_times,
+            "µs",
+            ours="fetch",
+            baseline="echo",
+            target=None if fetch_limit is None else ratio_at_most(fetch_limit),
+            note="p50",
+        ),
+    ]
 
 
 def _median_us(call: Callable[[], object], count: int) -> float:

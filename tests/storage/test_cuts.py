@@ -13,7 +13,7 @@ from streambus_storage._wal_format import WalRecord
 from streambus_storage._wal_reader import scan_segment
 from streambus_storage._wal_writer import SegmentWriter
 from streambus_storage.testing import SimulatedFileSystem
-from streambus_storage.testing._disk import _AppendFile
+from streambus_storage.testing._handles import SimulatedAppendFile
 from tests.storage.cuts import BrokenPromiseError, Run
 from tests.storage.simulate import main
 
@@ -46,13 +46,13 @@ def recovery_does_not_sync_what_it_serves(patch: Patch) -> None:
 
 
 def tables_are_not_synced(patch: Patch) -> None:
-    sync = _AppendFile.sync
+    sync = SimulatedAppendFile.sync
 
-    def selective(self: _AppendFile) -> None:
+    def selective(self: SimulatedAppendFile) -> None:
         if not self.path.endswith(".sst"):
             sync(self)
 
-    patch.setattr(_AppendFile, "sync", selective)
+    patch.setattr(SimulatedAppendFile, "sync", selective)
 
 
 def durability_is_told_before_the_sync(patch: Patch) -> None:

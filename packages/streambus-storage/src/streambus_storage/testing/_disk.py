@@ -20,18 +20,21 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal, get_args
 
 from streambus_storage.testing._faults import Call, Effect, Fault
+from streambus_storage.testing._handles import (
+    SimulatedAppendFile,
+    SimulatedFileLock,
+    SimulatedReadFile,
+)
 from streambus_storage.testing._inode import Directory, File, NameChange, Node
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 CutMode = Literal["drop", "keep", "torn", "blocks", "garbage", "random"]
 CUT_MODES: tuple[CutMode, ...] = get_args(CutMode)
 
 _FILE_MODES = ("drop", "keep", "torn", "blocks", "garbage")
-
-Buffer = bytes | bytearray | memoryview
 
 
 class PowerCut(BaseException):
@@ -39,115 +42,6 @@ class PowerCut(BaseException):
 
     A BaseException, so that no ``except Exception`` of the program under test outlives it.
     """
-
-
-class _AppendFile:
-    """`AppendFile` on the simulated disk."""
-
-    __slots__ = ("_disk", "_file", "path", "size")
-
-    def __init__(self, disk: SimulatedFileSystem, path: str, file: File) -> None:
-        self._disk = disk
-        self._file: File | None = file
-        file.writers += 1
-        self.path = path
-        self.size = len(file.data)
-
-    def _opened(self) -> File:
-        if self._file is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
-        return self._file
-
-    def append(self, data: Buffer) -> None:
-        file = self._opened()
-        disk = self._disk
-        fault = disk.enter("append", self.path)
-        length = len(data)
-        if fault is not None:
-            if fault.effect == "partial":
-                disk.used_bytes += file.write(self.size, data[: length // 2])
-            elif fault.effect == "done":
-                disk.used_bytes += file.write(self.size, data)
-                self.size += length
-            raise disk.error(fault, self.path)
-        room = disk.room_bytes
-        if room is not None and self.size + length - len(file.data) > room:
-            fits = room + len(file.data) - self.size
-            disk.used_bytes += file.write(self.size, data[: max(0, fits)])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
-        disk.used_bytes += file.write(self.size, data)
-        self.size += length
-
-    def append_parts(self, parts: Sequence[Buffer]) -> None:
-        self.append(b"".join(parts))
-
-    def sync(self) -> None:
-        file = self._opened()
-        fault = self._disk.enter("sync", self.path)
-        if fault is not None:
-            if fault.effect == "done":
-                file.sync()
-            elif fault.effect == "lost":
-                file.lose()
-            raise self._disk.error(fault, self.path)
-        file.sync()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.writers -= 1
-            self._file = None
-
-
-class _ReadFile:
-    """`ReadFile` on the simulated disk."""
-
-    __slots__ = ("_disk", "_file", "path")
-
-    def __init__(self, disk: SimulatedFileSystem, path: str, file: File) -> None:
-        self._disk = disk
-        self._file: File | None = file
-        self.path = path
-
-    def _opened(self) -> File:
-        if self._file is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
-        return self._file
-
-    def read(self, offset: int, length: int) -> bytes:
-        file = self._opened()
-        fault = self._disk.enter("read", self.path)
-        if fault is not None:
-            raise self._disk.error(fault, self.path)
-        piece = file.data[offset : offset + length]
-        return piece if type(piece) is bytes else bytes(piece)
-
-    def size(self) -> int:
-        file = self._opened()
-        fault = self._disk.enter("size", self.path)
-        if fault is not None:
-            raise self._disk.error(fault, self.path)
-        return len(file.data)
-
-    def close(self) -> None:
-        self._file = None
-
-
-class _FileLock:
-    """`FileLock` on the simulated disk."""
-
-    __slots__ = ("_file",)
-
-    def __init__(self, file: File) -> None:
-        self._file: File | None = file
-        file.locked = True
-
-    def release(self) -> None:
-        if self._file is not None:
-            self._file.locked = False
-            self._file = None
-
-    def abandon(self) -> None:
-        self._file = None
 
 
 class SimulatedFileSystem:
@@ -341,7 +235,7 @@ class SimulatedFileSystem:
 
     # The door.
 
-    def create(self, path: str) -> _AppendFile:
+    def create(self, path: str) -> SimulatedAppendFile:
         """See `FileSystem.create`."""
         fault = self.enter("create", path)
         directory, name = self._place(path)
@@ -351,17 +245,17 @@ class SimulatedFileSystem:
             file = self._make(directory, name)
         if fault is not None:
             raise self.error(fault, path)
-        return _AppendFile(self, path, file)
+        return SimulatedAppendFile(self, path, file)
 
-    def open_append(self, path: str) -> _AppendFile:
+    def open_append(self, path: str) -> SimulatedAppendFile:
         """See `FileSystem.open_append`."""
         self._check("open_append", path)
-        return _AppendFile(self, path, self._file(path))
+        return SimulatedAppendFile(self, path, self._file(path))
 
-    def open_read(self, path: str) -> _ReadFile:
+    def open_read(self, path: str) -> SimulatedReadFile:
         """See `FileSystem.open_read`."""
         self._check("open_read", path)
-        return _ReadFile(self, path, self._file(path))
+        return SimulatedReadFile(self, path, self._file(path))
 
     def rename(self, source: str, target: str) -> None:
         """See `FileSystem.rename`."""
@@ -472,7 +366,7 @@ class SimulatedFileSystem:
         if fault is not None:
             raise self.error(fault, path)
 
-    def lock(self, path: str) -> _FileLock:
+    def lock(self, path: str) -> SimulatedFileLock:
         """See `FileSystem.lock`."""
         self._check("lock", path)
         directory, name = self._place(path)
@@ -483,7 +377,7 @@ class SimulatedFileSystem:
             node = self._make(directory, name)
         if node.locked:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
-        return _FileLock(node)
+        return SimulatedFileLock(node)
 
     # For its files, and inside.
 
