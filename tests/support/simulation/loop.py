@@ -131,6 +131,10 @@ class SimulatedLoop(base_events.BaseEventLoop):
         self.steps += 1
         super()._run_once()  # type: ignore[misc]  # the base class's own loop step
 
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        """A generator that was left behind belonged to a killed process: nobody finishes it."""
+        self._asyncgens.discard(agen)  # type: ignore[attr-defined]  # the base class's own
+
     def _process_events(self, event_list: list[Any]) -> None:
         """There are none: nothing comes from outside."""
 

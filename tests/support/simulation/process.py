@@ -66,11 +66,14 @@ class SimulatedProcess:
         tasks, self._tasks = list(self._tasks), {}
         # Not from inside one of its own tasks: a running coroutine cannot be closed.
         self._simulation.buried.update(dict.fromkeys(tasks))
-        self._simulation.loop.call_soon(_bury, tasks, context=contextvars.Context())
+        self._simulation.loop.call_soon(_bury, self, tasks, context=contextvars.Context())
 
 
-def _bury(tasks: list[asyncio.Task[Any]]) -> None:
+def _bury(process: SimulatedProcess, tasks: list[asyncio.Task[Any]]) -> None:
     """Close the coroutines of a dead process; whatever their clean-up does reaches nobody."""
+    current_process.set(
+        process
+    )  # what the clean-up schedules is the dead process's, and is dropped
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # it did not forget them
         coroutine: Any = task.get_coro()
