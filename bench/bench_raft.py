@@ -17,7 +17,7 @@ import tempfile
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.raft import catching_up, in_process, processes, pysyncobj_contender
+from bench.raft import catching_up, in_process, processes, pysyncobj_contender, simulating
 from bench.report import (
     Report,
     Row,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from bench.raft.workload import Load
 
-PARTS = ("memory", "sizes", "disk", "failover", "catchup")
+PARTS = ("memory", "sizes", "disk", "failover", "catchup", "simulator")
 SIZES = {"16 B": 16, "1 KiB": 1024, "64 KiB": 65536}
 
 
@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> int:
         "disk": disk,
         "failover": failover,
         "catchup": catch_up,
+        "simulator": simulator,
     }
     for name in given.only:
         print(f"measuring: {name}", flush=True)
@@ -211,3 +212,11 @@ def catch_up(report: Report, given: argparse.Namespace) -> None:
         sample = Sample(tuple(given.megabytes / each for each in times))
         what = f"catching up with {given.megabytes} MB by {way}"
         report.add(Row(what, sample.median, "MB/s", sample=sample))
+
+
+def simulator(report: Report, given: argparse.Namespace) -> None:
+    """Whole clusters in virtual time, every kind of fault, every rule checked after each event."""
+    rates = [simulating.hours_per_cpu_hour(100 * repeat, 100) for repeat in range(given.repeats)]
+    sample = Sample(tuple(rates))
+    what = "simulated hours in a CPU hour, with faults"
+    report.add(Row(what, sample.median, "h", target=at_least(500), sample=sample))
