@@ -75,7 +75,7 @@ async def _serve(config: BrokerConfig) -> None:
         # The first line on stdout tells scripts where the broker listens, as soon as it does.
         sys.stdout.write(f"listening on {broker.address}\n")
         sys.stdout.flush()
-        _tune_collector()
+        tune_collector()
         stopping = loop.create_task(stop.wait())
         failing = loop.create_task(broker.failed.wait())
         await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,7 +85,7 @@ async def _serve(config: BrokerConfig) -> None:
         raise BrokerFailedError(broker.failure)
 
 
-def _tune_collector() -> None:
+def tune_collector() -> None:
     """Keep garbage collection short: what is alive after the start stays out of it."""
     gc.collect()
     gc.freeze()

@@ -1,0 +1,1 @@
+"""What a broker process costs: memory, start, pauses."""
