@@ -3,8 +3,8 @@
     python -m bench.broker.probe DIRECTORY
 
 Prints ``listening on ADDRESS``; at the end of its standard input it stops and prints one JSON
-object: lateness of a timer of one millisecond, the part of it during which the process was at work
-(the rest is other programs' on a busy machine), and the collector's pauses; all in milliseconds.
+object: lateness of a timer of one millisecond, the part of it during which the loop was at work
+(the rest is other threads and programs), and the collector's pauses; all in milliseconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Probe:
     def start(self) -> None:
         """Begin to measure."""
         gc.callbacks.append(self._collecting)
-        self._worked_s = time.process_time()
+        self._worked_s = time.thread_time()
         self._due_s = time.perf_counter() + _TICK_S
         asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
@@ -43,10 +43,10 @@ class Probe:
         now_s = time.perf_counter()
         late_ms = max(0.0, now_s - self._due_s) * 1e3
         self.late_ms.append(late_ms)
-        # What the process itself can have caused: it was at work for no longer than this.
-        worked_ms = (time.process_time() - self._worked_s) * 1e3
+        # What the loop itself can have caused: its thread was at work for no longer than this.
+        worked_ms = (time.thread_time() - self._worked_s) * 1e3
         self.worked_late_ms.append(min(late_ms, worked_ms))
-        self._worked_s = time.process_time()
+        self._worked_s = time.thread_time()
         self._due_s = time.perf_counter() + _TICK_S
         asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 

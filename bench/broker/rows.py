@@ -193,8 +193,8 @@ def pauses(seconds: float) -> list[Row]:
         raise RuntimeError("nothing was flushed: produce for longer")
     worked = result["worked_late_ms"]
     own = (
-        f"with the process at work: p99.9 {percentile(worked, 0.999):.2f}, largest"
-        f" {max(worked):.2f} ms; the rest is other programs' on a busy machine"
+        f"with the loop at work: p99.9 {percentile(worked, 0.999):.2f}, largest"
+        f" {max(worked):.2f} ms; the rest is other threads and programs"
     )
     work = f"{result['flushes']} flushes, {result['merges']} merges, {result['moves']} moves"
     note = f"{records / seconds:,.0f} records/s of 100 bytes, {work}"

@@ -326,3 +326,28 @@ def test_repeated_requests_are_answered_as_the_first_one(client: RawClient) -> N
     assert client.produce_batch("t", good).error == ErrorCode.UNKNOWN_TOPIC
     client.create_topic("t", 2)
     assert client.produce_batch("t", good).base_offset == 0
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_a_producer_faster_than_the_disk_waits_and_sees_no_error(
+    tmp_path: Path, partitions: int
+) -> None:
+    with (
+        EmbeddedBroker(config_for(tmp_path, memtable_bytes=64 * 1024)) as broker,
+        RawClient(broker.address) as client,
+    ):
+        client.create_topic("t", partitions)
+        batch = encode_batch([b"v" * 60_000], base_timestamp_ms=1)
+        parts = tuple(ProducePartition("t", number, batch) for number in range(partitions))
+        request = ProduceRequest(1, 30_000, parts)
+        count = 300 // partitions
+        sender = threading.Thread(
+            target=client.socket.sendall, args=(b"".join([client.encode(request)] * count),)
+        )
+        sender.start()
+        for number in range(count):
+            for result in client.receive().partitions:
+                assert (result.error, result.base_offset) == (0, number)
+        sender.join()
+        assert broker.broker is not None
+        assert broker.broker.apis.produce.stalled > 0, "the disk kept up: nothing was tested"

@@ -72,7 +72,7 @@ class Node:
         self.closing = False
         self.retention_deleted_bytes = 0
         self.retention_rounds = 0
-        self._loop = loop
+        self.loop = self._loop = loop
         self._defaults = config.topic_defaults()
         self._changing = asyncio.Lock()
 

@@ -14,6 +14,7 @@ from streambus_protocol import (
     ApiKey,
     ErrorCode,
     FrameFlags,
+    ProducePartition,
     ProduceRequest,
     ProduceResponse,
     ProtocolError,
@@ -21,7 +22,7 @@ from streambus_protocol import (
     decode_message,
     encode_message,
 )
-from streambus_storage import StorageError
+from streambus_storage import StorageError, WriteStallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,8 @@ _ONE_ANSWER = struct.Struct(">IHBBI7sq2sq")
 _ONE_ANSWER_LENGTH = _ONE_ANSWER.size - 4
 _ONE_BEFORE_BASE = b"\x92\x00\x91\x95\x00\xc0\xd3"  # [0, [[0, nil, int64 ...
 _ONE_BEFORE_START = b"\xff\xd3"  # -1, int64 ...
+_STALL_RETRY_S = 0.002
+_TIMEOUT_MS = 10_000  # the longest that a request waits for storage; then it is too busy
 _RESPONSE = int(FrameFlags.RESPONSE)
 _BIN_8, _BIN_16, _BIN_32 = 0xC4, 0xC5, 0xC6
 
@@ -58,6 +61,34 @@ class _Lane:
         self.acks = acks
 
 
+class _Pending:
+    """A request on its way: what was appended of it, and until when it may wait for storage."""
+
+    __slots__ = (
+        "connection",
+        "correlation_id",
+        "deadline_s",
+        "request",
+        "results",
+        "sequence",
+        "version",
+        "waits",
+    )
+
+    def __init__(
+        self, connection: Connection, version: int, correlation_id: int, request: ProduceRequest
+    ) -> None:
+        self.connection = connection
+        self.version = version
+        self.correlation_id = correlation_id
+        self.request = request
+        self.results: list[_Result] = []
+        self.sequence = -1
+        self.waits = False
+        timeout_ms = min(request.timeout_ms, _TIMEOUT_MS)
+        self.deadline_s = connection.server.loop.time() + timeout_ms / 1000
+
+
 class ProduceApi:
     """The handler and its counters.
 
@@ -66,10 +97,11 @@ class ProduceApi:
         records: Records appended.
         record_bytes: Bytes of batches appended.
         rejected: Batches refused, by error code.
+        stalled: Requests that had to wait until storage caught up.
     """
 
     def __init__(self, node: Node) -> None:
-        self.batches = self.records = self.record_bytes = 0
+        self.batches = self.records = self.record_bytes = self.stalled = 0
         self.rejected: dict[int, int] = {}
         self._node = node
 
@@ -91,26 +123,70 @@ class ProduceApi:
         acks = request.acks
         if acks not in (ACKS_LEADER, ACKS_ALL, ACKS_NONE):
             raise InvalidAcksError(acks)
-        results: list[_Result] = []
-        sequence = -1
-        for topic, partition, batch in request.partitions:
+        pending = _Pending(connection, version, correlation_id, request)
+        if not self._append_all(pending):
+            self._wait_for_room(pending)
+            return None
+        results = pending.results
+        if len(results) == 1 and not version and not results[0][0]:
+            self._remember(connection, request, body)
+        return self._acknowledge(pending)
+
+    def _append_all(self, pending: _Pending) -> bool:
+        """Append what is left of a request; False where storage is behind and it has to wait."""
+        results = pending.results
+        for topic, partition, batch in pending.request.partitions[len(results) :]:
             try:
-                result, written = self._append(topic, partition, batch)
-                sequence = written
+                result, pending.sequence = self._append(topic, partition, batch)
+            except WriteStallError as error:
+                if self._node.loop.time() < pending.deadline_s and not self._node.closing:
+                    return False
+                result = self._refused(error)
             except (ProtocolError, StorageError, RefusedError) as error:
                 result = self._refused(error)
             results.append(result)
-        if len(results) == 1 and not version and not results[0][0]:
-            self._remember(connection, request, body)
+        return True
+
+    def _acknowledge(self, pending: _Pending) -> bytes | None:
+        """Answer now, or see to it that the answer comes when it may."""
+        connection, acks = pending.connection, pending.request.acks
         if acks == ACKS_NONE:
             return None
-        if acks == ACKS_ALL and sequence >= 0:
+        version, correlation_id = pending.version, pending.correlation_id
+        if acks == ACKS_ALL and pending.sequence >= 0:
             connection.pending += 1
             self._node.durability.when_durable(
-                sequence, self._answer_when_durable(connection, version, correlation_id, results)
+                pending.sequence,
+                self._answer_when_durable(connection, version, correlation_id, pending.results),
             )
             return None
-        return encode_produced(version, correlation_id, results)
+        return encode_produced(version, correlation_id, pending.results)
+
+    def _wait_for_room(self, pending: _Pending) -> None:
+        """Flush and compaction are behind: hold this producer's requests, try again soon.
+
+        So a producer that is faster than the disk is slowed down, and sees no error.
+        """
+        connection, node = pending.connection, self._node
+        if not pending.waits:
+            pending.waits = True
+            connection.pending += 1
+            connection.hold_requests()
+            self.stalled += 1
+        node.loop.call_later(_STALL_RETRY_S, self._try_again, pending)
+
+    def _try_again(self, pending: _Pending) -> None:
+        connection = pending.connection
+        if not connection.transport.is_closing() and not self._append_all(pending):
+            self._wait_for_room(pending)
+            return
+        connection.pending -= 1
+        if connection.transport.is_closing():
+            return
+        answer = self._acknowledge(pending)
+        if answer is not None:
+            connection.answer(answer)
+        connection.release_requests()
 
     def _append_one(
         self, connection: Connection, lane: _Lane, correlation_id: int, batch: bytes
@@ -120,6 +196,11 @@ class ProduceApi:
         try:
             header = check_produced_batch(batch, log.settings.max_message_bytes)
             base_offset, sequence = node.store.append(log, header, batch)
+        except WriteStallError:
+            part = ProducePartition(log.topic, log.partition, batch)
+            request = ProduceRequest(lane.acks, _TIMEOUT_MS, (part,))
+            self._wait_for_room(_Pending(connection, 0, correlation_id, request))
+            return None
         except (ProtocolError, StorageError) as error:
             result = self._refused(error)
             return None if lane.acks == ACKS_NONE else encode_produced(0, correlation_id, [result])

@@ -9,6 +9,8 @@ Rules:
 - The first request is the handshake; before it, frames are limited to 64 KiB and nothing else is
   served.
 - A client that does not read its answers is not read from either: requests wait in the backlog.
+  So do the requests behind one that waits for the disk (`Connection.hold_requests`).
+- One client's bulk does not keep the loop from the others: after so many bytes the loop turns.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 _HEAD = struct.Struct(">IHBBI")  # docs/formats/frame.md: length, api, version, flags, correlation
 _HEAD_BYTES = _HEAD.size
 _UNCOUNTED_BYTES = 4  # of the length field itself
+_BURST_BYTES_MAX = 512 * 1024  # libuv reads up to 32 times in a row, before any timer fires
 _RESPONSE = int(FrameFlags.RESPONSE)
 _ERROR = int(FrameFlags.RESPONSE | FrameFlags.ERROR)
 _TRACED = int(FrameFlags.TRACED)
@@ -89,7 +92,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_backlog",
+        "_burst_bytes",
         "_decoder",
+        "_held",
         "_out",
         "_partial",
         "_serving",
@@ -119,6 +124,8 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._serving = False
         self._write_paused = False
+        self._held = False
+        self._burst_bytes = 0
         self._backlog: deque[Frame] = deque()
 
     # --- asyncio.Protocol ----------------------------------------------------------------------
@@ -140,7 +147,15 @@ class Connection(asyncio.Protocol):
         self.heard_tick = server.tick
         size = len(data)
         server.bytes_in += size
-        if not self._partial and self.ready and size >= _HEAD_BYTES and not self._write_paused:
+        self._burst_bytes += size
+        if self._burst_bytes > _BURST_BYTES_MAX:
+            self._turn()
+        if (
+            not self._partial
+            and self.ready
+            and size >= _HEAD_BYTES
+            and not (self._write_paused or self._held or self._backlog)
+        ):
             length, api, version, flags, correlation_id = _HEAD.unpack_from(data)
             if length == size - _UNCOUNTED_BYTES and not flags:
                 self._serve_alone(api, version, correlation_id, data[_HEAD_BYTES:])
@@ -176,10 +191,40 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Serve what has waited, then read on."""
         self._write_paused = False
+        self._go_on()
+
+    # --- pauses --------------------------------------------------------------------------------
+
+    def hold_requests(self) -> None:
+        """Serve and read nothing further until `release_requests`: order must be kept."""
+        self._held = True
+        self.transport.pause_reading()
+
+    def release_requests(self) -> None:
+        """Serve what has waited behind the held request, then read on."""
+        self._held = False
+        if not self.transport.is_closing():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._held or self._write_paused:
+            return
         frames, self._backlog = list(self._backlog), deque()
         self._serve_all(frames)
-        if not self._write_paused and not self.transport.is_closing():
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, unless there is a reason not to."""
+        paused = self._write_paused or self._held or self.server.is_over_budget(self)
+        if not (paused or self.transport.is_closing()):
             self.transport.resume_reading()
+
+    def _turn(self) -> None:
+        """Let the loop turn before this connection is read from again."""
+        self._burst_bytes = 0
+        if not (self._write_paused or self._held):
+            self.transport.pause_reading()
+            self.server.loop.call_soon(self._read_on)
 
     # --- answers -------------------------------------------------------------------------------
 
@@ -250,7 +295,8 @@ class Connection(asyncio.Protocol):
         self._serving = True
         try:
             for index, frame in enumerate(frames):
-                if self._write_paused or (not self.ready and self.transport.is_closing()):
+                closing = not self.ready and self.transport.is_closing()
+                if self._write_paused or self._held or closing:
                     self._backlog.extend(frames[index:])
                     break
                 answer = self._serve(frame)

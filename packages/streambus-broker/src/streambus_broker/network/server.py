@@ -65,7 +65,7 @@ class DataServer:
         )
         self._config = config
         self._logger = logger
-        self._loop = asyncio.get_running_loop()
+        self.loop = self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._held: dict[Connection, int] = {}
         self._full: dict[Connection, None] = {}
@@ -164,6 +164,10 @@ class DataServer:
             for paused in resumed:
                 if not paused.transport.is_closing():
                     paused.transport.resume_reading()
+
+    def is_over_budget(self, connection: Connection) -> bool:
+        """Tell whether a connection is paused because of the bytes that all of them hold."""
+        return connection in self._full
 
     def answer_due(self) -> None:
         """Answer the fetches that became due, after the answers that made them so."""

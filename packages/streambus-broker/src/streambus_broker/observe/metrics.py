@@ -193,6 +193,7 @@ def _records(broker: Broker) -> Iterator[Metric]:
     yield _counter("produced_batches", "Batches appended.", produce.batches)
     yield _counter("produced_records", "Records appended.", produce.records)
     yield _counter("produced_bytes", "Bytes of batches appended.", produce.record_bytes)
+    yield _counter("produce_stalls", "Requests that waited for storage.", produce.stalled)
     rejected = {ErrorCode(code).name.lower(): count for code, count in produce.rejected.items()}
     yield _labelled("rejected_batches", "Batches refused.", "error", rejected)
     yield _counter("fetched_bytes", "Bytes of batches sent to consumers.", fetch.record_bytes)
