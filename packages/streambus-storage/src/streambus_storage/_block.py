@@ -145,7 +145,8 @@ def unpack(payload: bytes, path: str, offset: int) -> Any:
     """
     try:
         return msgpack.unpackb(payload, use_list=True, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as exc:
+    except (ValueError, TypeError, msgpack.UnpackException) as exc:
+        # TypeError: a map whose key is a map or a list.
         raise CorruptionError(path, offset, f"not msgpack: {exc}") from exc
 
 
