@@ -11,6 +11,9 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+import anyio
+import anyio.to_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -50,6 +53,22 @@ def running_event_loop() -> EventLoop:
         return _AsyncioLoop(asyncio.get_running_loop())
     except RuntimeError:
         return _TrioLoop()  # anyio knows no third
+
+
+async def run_blocking(call: Callable[..., T], *args: Any) -> T:
+    """Run what blocks in a worker thread, and see it through even if the caller is cancelled.
+
+    On asyncio by the loop's own executor and not anyio's threads, so that a simulated loop, whose
+    executor runs inline, stays deterministic.
+    """
+    with anyio.CancelScope(shield=True):
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            result = await anyio.to_thread.run_sync(call, *args)
+        else:
+            result = await loop.run_in_executor(None, call, *args)
+    return result
 
 
 class _AsyncioLoop:

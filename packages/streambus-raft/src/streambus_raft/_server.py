@@ -26,7 +26,7 @@ from streambus_raft._config import Config
 from streambus_raft._core import RaftCore
 from streambus_raft._driver import Driver
 from streambus_raft._envelope import OPEN_SESSION, SessionRequest
-from streambus_raft._event_loop import Signal, running_event_loop
+from streambus_raft._event_loop import Signal, run_blocking, running_event_loop
 from streambus_raft._hard_state import HardState
 from streambus_raft._membership import Change, ChangeKind, Membership, new_membership
 from streambus_raft._metrics import Leadership, ServerMetrics
@@ -174,7 +174,7 @@ class RaftServer:
     async def _running(self) -> AsyncIterator[None]:
         """Everything that lives as long as the server does."""
         try:
-            await anyio.to_thread.run_sync(self._bootstrap)
+            await run_blocking(self._bootstrap)
             persister = self._assemble()
             try:
                 carrying = self._transport.running(self._driver)
@@ -188,8 +188,7 @@ class RaftServer:
                         self._release()
                         group.cancel_scope.cancel()
             finally:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(persister.stop)
+                await run_blocking(persister.stop)
         finally:
             self._storage.close()
 

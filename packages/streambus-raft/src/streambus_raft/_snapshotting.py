@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from streambus_raft._event_loop import run_blocking
 from streambus_raft.errors import (
     BusyError,
     MembershipError,
@@ -82,8 +83,7 @@ class Snapshotting:
             driver.fail(exc)
             raise
         driver.applied_bytes = 0
-        with anyio.CancelScope(shield=True):  # the thread cannot be stopped, and uses the storage
-            meta = await anyio.to_thread.run_sync(storage.save_snapshot, index, membership, chunks)
+        meta = await run_blocking(storage.save_snapshot, index, membership, chunks)
         self.saved_count += 1
         keep_from = index - self._keep_entries
         if keep_from >= storage.first_index() and driver.failure is None:
@@ -107,9 +107,7 @@ class Snapshotting:
         failure: RaftError | None = None
         try:
             if meta.index:
-                with anyio.CancelScope(shield=True):
-                    chunks = self._read(meta)
-                    await anyio.to_thread.run_sync(self._replica.restore, meta.index, chunks)
+                await run_blocking(self._replica.restore, meta.index, self._read(meta))
                 self.restored_count += 1
         except RaftError as exc:
             failure = exc
