@@ -128,6 +128,6 @@ def test_sstable_vector_reads_and_is_written_again(tmp_path: Path) -> None:
     again = tmp_path / "again.sst"
     options = Options(raw_value_bytes=64, block_bytes=64)
     writer = TableWriter(RealFileSystem(), str(again), options, lambda _: None)
-    writer.add([key for key, _ in entries], [value for _, value in entries])
+    writer.extend([key for key, _ in entries], [value for _, value in entries])
     assert writer.finish(1, 0) == meta
     assert again.read_bytes() == data

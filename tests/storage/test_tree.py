@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streambus_storage import (
+    BackgroundError,
     ClosedError,
     CodecMissingError,
     FilterVerdict,
@@ -343,6 +344,34 @@ def test_compaction_can_be_paused_and_filters(tmp_path: Path) -> None:
         assert stats.filtered_entries >= 50
         assert stats.merges >= 1
         assert stats.write_amplification > 1
+
+
+def test_key_partitioner_that_raises_stops_no_worker(tmp_path: Path) -> None:
+    broken = [True]
+
+    def partitioner(key: bytes) -> bytes:
+        if broken[0]:
+            raise RuntimeError("the partitioner's own bug")
+        return key[:1]
+
+    options = Options(memtable_bytes=4096, level0_trigger=2, key_partitioner=partitioner)
+    with LSMTree.open(str(tmp_path / "tree"), options) as tree:
+        tree.put(b"k", b"v")
+        with pytest.raises(BackgroundError, match="own bug"):
+            tree.flush()
+        assert tree.get(b"k") == b"v"
+        assert "own bug" in str(tree.stats().background_error)
+        broken[0] = False
+        tree.flush()
+        for _ in range(3):
+            tree.put(b"k", b"w")
+            tree.flush()
+        broken[0] = True
+        with pytest.raises(BackgroundError):
+            tree.compact()
+        broken[0] = False
+        tree.compact()
+        assert list(tree.scan()) == [(b"k", b"w")]
 
 
 @pytest.mark.parametrize(("name", "codec"), [("lz4", CODEC_LZ4), ("zstd", CODEC_ZSTD)])

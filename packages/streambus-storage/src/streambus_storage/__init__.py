@@ -28,6 +28,7 @@ from streambus_storage._verify import Problem, VerifyReport
 from streambus_storage._version import __version__
 from streambus_storage._wal_reader import RecoveryReport, TornTail
 from streambus_storage.errors import (
+    BackgroundError,
     ClosedError,
     CorruptionError,
     DiskFullError,
@@ -48,6 +49,7 @@ __all__ = [
     "KEY_BYTES_MAX",
     "VALUE_BYTES_MAX",
     "AppendFile",
+    "BackgroundError",
     "ClosedError",
     "CodecMissingError",
     "CompactionFilter",

@@ -15,7 +15,7 @@ from streambus_storage._sstable_reader import Pending
 from streambus_storage._store import Compacting
 from streambus_storage._table_builder import TableBuilder
 from streambus_storage._view import resolve
-from streambus_storage.errors import StorageError
+from streambus_storage.errors import BackgroundError, StorageError
 
 if TYPE_CHECKING:
     from streambus_storage._compaction_choice import Plan
@@ -80,7 +80,7 @@ class Compactor:
         try:
             plan, tables = self._plan(asked)
             if plan is not None:
-                self._carry_out(plan, tables)
+                self._guarded(plan, tables)
                 worked = True
         except Cancelled:
             error = store.failure
@@ -102,6 +102,15 @@ class Compactor:
         tables = None
         store.remove_unwanted()
         return worked and error is None
+
+    def _guarded(self, plan: Plan, tables: Tables | None) -> None:
+        """Carry a plan out; an error that is none of storage's must not end the worker."""
+        try:
+            self._carry_out(plan, tables)
+        except (StorageError, Cancelled):
+            raise
+        except Exception as exc:
+            raise BackgroundError(f"compaction failed: {exc!r}") from exc
 
     def _plan(self, asked: tuple[bytes, bytes, Any] | None) -> tuple[Plan | None, Tables | None]:
         """Choose, and reserve the inputs of a merge."""

@@ -7,6 +7,7 @@ next log segment beside it: that takes several syncs, and a writer must not wait
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from streambus_storage._compaction_choice import place
@@ -17,7 +18,7 @@ from streambus_storage._levels import VersionEdit
 from streambus_storage._memtable import merge_runs
 from streambus_storage._pacer import Cancelled, Pacer
 from streambus_storage._table_builder import TableBuilder
-from streambus_storage.errors import ClosedError, StorageError
+from streambus_storage.errors import BackgroundError, ClosedError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from streambus_storage._levels import TableMeta, Version
     from streambus_storage._memtable import MemTable
     from streambus_storage._store import Store
+
+logger = logging.getLogger("streambus_storage")
 
 SLICE_KEYS = 1024
 """Keys merged and sorted at once: well under a millisecond."""
@@ -80,7 +83,13 @@ class Flusher:
         """Flush the oldest frozen memtable; False: there is none."""
         frozen = self._store.present().frozen
         if frozen:
-            self._flush(frozen[-1])
+            try:
+                self._flush(frozen[-1])
+            except (StorageError, Cancelled):
+                raise
+            except Exception as exc:
+                logger.exception("a flush failed, and will be tried again")
+                raise BackgroundError(f"flush failed: {exc!r}") from exc
         return bool(frozen)
 
     def wait(self, memtable: MemTable) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from itertools import accumulate
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -57,7 +58,7 @@ class TableWriter:
         self._lower = b""
         self._left: tuple[list[bytes], list[Any]] = ([], [])  # less than a block, waiting
 
-    def add(self, keys: list[bytes], values: list[bytes | None]) -> None:
+    def extend(self, keys: list[bytes], values: list[bytes | None]) -> None:
         """Append entries, greater than all before. A None value is a delete.
 
         Raises:
@@ -84,7 +85,7 @@ class TableWriter:
             sizes = list(map(len, values))
         has_raw = max(sizes) >= raw_least
         inline = [size if size < raw_least else 24 for size in sizes] if has_raw else sizes
-        ends = list(accumulate(map(int.__add__, inline, map(len, keys))))
+        ends = list(accumulate(map(add, inline, map(len, keys))))
         raw_ends = list(accumulate(s if s >= raw_least else 0 for s in sizes)) if has_raw else []
         begin, done, raw_done, count = 0, 0, 0, len(keys)
         target = self._options.block_bytes

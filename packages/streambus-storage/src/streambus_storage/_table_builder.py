@@ -122,7 +122,7 @@ class TableBuilder:
             if self._writer is None:
                 self._number, path = self._new_path()
                 self._writer = TableWriter(self._file_system, path, self._options, self._tick)
-            self._writer.add(piece_keys, piece_values)
+            self._writer.extend(piece_keys, piece_values)
             self._file_bytes += size
             self._partition_bytes += size
 

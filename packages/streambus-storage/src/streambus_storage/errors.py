@@ -8,6 +8,7 @@ them. Errors of the operating system never escape bare: they arrive as `StorageI
 from __future__ import annotations
 
 __all__ = [
+    "BackgroundError",
     "ClosedError",
     "CorruptionError",
     "DiskFullError",
@@ -47,6 +48,13 @@ class ClosedError(StorageError):
     """The tree, the snapshot or the scan was closed (or belongs to the parent of this fork).
 
     Open it again.
+    """
+
+
+class BackgroundError(StorageError):
+    """Flush or compaction met an error that is none of storage's: a key partitioner raised, say.
+
+    Nothing is lost, and the work is tried again; ``__cause__`` is what was raised.
     """
 
 
