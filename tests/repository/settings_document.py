@@ -13,8 +13,8 @@ INTRODUCTION = """# Settings
 Written from the declarations in `streambus_broker.config`; do not edit by hand.
 
 A broker takes its settings from a TOML file (`streambus serve --config FILE`, settings as top-level
-keys), then from the environment (`STREAMBUS_<SETTING>`), then from flags (`--listen`, …, or
-`--set KEY=VALUE` for any of them); the later wins. A topic takes its own from
+keys), then from the environment (`STREAMBUS_<SETTING>`), then from flags (`--data-dir` for
+`data_dir`, and so on for each); the later wins. A topic takes its own from
 `streambus topic create --config NAME=VALUE`. Times are milliseconds and sizes bytes; `7d`, `90s`,
 `16MiB`, `10GB` are understood too. A value that is wrong is refused with its key, its source, the
 range and what to do.
