@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import importlib.util
 import os
 import random
 import time
@@ -20,7 +21,7 @@ import anyio
 
 from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.config.addresses import OFF, split_address
-from streambus_broker.errors import DataDirectoryError
+from streambus_broker.errors import ConfigError, DataDirectoryError, SettingError
 from streambus_broker.log.keys import partition_of
 from streambus_broker.log.retention import expired, plausible_now
 from streambus_broker.log.store import LogStore
@@ -84,6 +85,22 @@ async def _until(holds: Callable[[], bool]) -> None:
     """Wait for something that nobody signals, because it happens once in a broker's life."""
     while not holds():  # noqa: ASYNC110 - an event would cost every request
         await asyncio.sleep(_DRAIN_POLL_S)
+
+
+def _check_tracing() -> None:
+    """Refuse at once what would fail when the broker already serves.
+
+    Raises:
+        ConfigError: Tracing is on and its packages are not installed.
+    """
+    try:
+        found = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        problem = "needs packages that are not installed"
+        remedy = 'pip install "streambus-broker[tracing]", or tracing = "off"'
+        raise ConfigError([SettingError("tracing", "otlp", problem, remedy)])
 
 
 def _load_http() -> None:
@@ -158,6 +175,8 @@ class Broker:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
         began_s = time.perf_counter()
+        if config.tracing != OFF:
+            _check_tracing()
         self._make_data_dir()
         self.meta_tree = stack.enter_context(self._open_tree("meta", self._meta_options()))
         self.data_tree = stack.enter_context(self._open_tree("data", self._data_options()))
@@ -193,6 +212,8 @@ class Broker:
             took_ms=round((time.perf_counter() - began_s) * 1000, 1),
         )
         tasks.start_soon(self._observe, listener)
+        if config.tracing != OFF:
+            tasks.start_soon(self._trace)
 
     # What a broker of a cluster does otherwise: see `streambus_broker.cluster.broker`.
 
@@ -263,6 +284,21 @@ class Broker:
         from streambus_broker.observe.http import serve_http
 
         await serve_http(self, listener)
+
+    async def _trace(self) -> None:
+        """Trace requests from now on; export what is left at the end."""
+        from streambus_broker.observe import load_traces
+
+        traces = await anyio.to_thread.run_sync(load_traces, self.config.node_id)
+        server = self.node.server
+        server.tracer = traces
+        for key, route in server.routes.items():
+            route.handler = traces.around(key >> 8, route.handler)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(traces.close)
 
     # --- trees ---------------------------------------------------------------------------------
 
