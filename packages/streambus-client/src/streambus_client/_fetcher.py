@@ -203,6 +203,26 @@ class Fetcher:
         self._turn.rotate(-1)
         return [self._call(node, readers) for node, readers in wanted.items()]
 
+    def lone_reader(self) -> PartitionReader | None:
+        """The only assigned partition, if it can be asked for at once; else None."""
+        if len(self._turn) != 1 or not self._calm or self._busy or self._open is not None:
+            return None
+        reader = self._turn[0]
+        if reader.start is not None or reader.paused or reader.under_way or reader.batches:
+            return None
+        return reader
+
+    def began(self, reader: PartitionReader) -> FetchCall | None:
+        """A request for this partition alone is under way; None if its leader is not known."""
+        node = self._session.cluster.leader(reader.where)
+        return None if node is None else self._call(node, [reader])
+
+    def took(self, reader: PartitionReader, high_watermark: int, batches: bytes) -> None:
+        """Take in what a lone partition was answered."""
+        reader.high_watermark = high_watermark
+        if batches:
+            self._keep(reader, batches)
+
     def next_due(self, now: float) -> float | None:
         """When a partition or broker that failed is to be asked again; None if none waits."""
         if self._calm:
@@ -221,7 +241,8 @@ class Fetcher:
             and reader.blocked_until <= now
         )
 
-    def _call(self, node: int, readers: list[PartitionReader]) -> FetchCall:
+    def request(self, readers: list[PartitionReader]) -> FetchRequest:
+        """Ask for these partitions from where they are."""
         options = self._options
         asked = tuple(
             FetchPartition(
@@ -233,12 +254,15 @@ class Fetcher:
             )
             for reader in readers
         )
+        return FetchRequest(
+            options.fetch_wait_ms, options.fetch_bytes_min, options.fetch_bytes_max, asked
+        )
+
+    def _call(self, node: int, readers: list[PartitionReader]) -> FetchCall:
+        request = self.request(readers)
         self._busy.add(node)
         for reader in readers:
             reader.under_way = True
-        request = FetchRequest(
-            options.fetch_wait_ms, options.fetch_bytes_min, options.fetch_bytes_max, asked
-        )
         return FetchCall(node, request, tuple((reader, reader.generation) for reader in readers))
 
     # --- Answers ----------------------------------------------------------------------------------

@@ -127,23 +127,22 @@ class BlockingConnection:
             raise answer.error
         return answer.message
 
-    def exchange(self, frame: bytes, timeout_s: float) -> bytes:
+    def exchange(self, frame: bytes, timeout_s: float) -> bytes | None:
         """Send a prepared request and give the first bytes of its answer: two system calls.
+
+        Returns:
+            None when the time is over; the answer may still come.
 
         Raises:
             ConnectionLostError: the connection ended; it is closed.
-            RequestTimedOutError: no answer in time; it is closed.
         """
         try:
             if timeout_s != self._timeout_s:
                 self._set_timeout(timeout_s)
-            self.socket.sendall(frame)
+            self.send_bytes(frame)
             data = self.socket.recv(_SHORT_ANSWER_BYTES)
-        except (BlockingIOError, TimeoutError) as error:
-            self.close()
-            raise RequestTimedOutError(
-                f"{self.name} did not answer within {timeout_s:.3g} s"
-            ) from error
+        except (BlockingIOError, TimeoutError):
+            return None
         except OSError as error:
             self.close()
             raise ConnectionLostError(self.name, _reason(error)) from error
@@ -217,6 +216,14 @@ class BlockingConnection:
         data = self.receive_bytes(timeout_s)
         if data is None:
             return []
+        try:
+            return self.core.receive(data)
+        except BaseException:
+            self.close()
+            raise
+
+    def receive_first(self, data: bytes) -> list[Answer]:
+        """As ``receive``, for bytes that were read already."""
         try:
             return self.core.receive(data)
         except BaseException:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import select
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streambus_client._blocking._connection import BlockingConnection
 from streambus_client._blocking._driver import BlockingClient
+from streambus_client._blocking._flight import Flight, QuickFetch
 from streambus_client._consuming import ConsumerCore, all_offsets, query_for
 from streambus_client._options import ClientOptions, ConsumerOptions, OutOfRange, Start, check_start
+from streambus_client._quick_fetch import FetchTemplate, read_fetched
 from streambus_client._types import Record, RecordColumns, TopicPartition
 from streambus_client.errors import (
     BrokerUnreachableError,
@@ -19,24 +22,14 @@ from streambus_client.errors import (
     InvalidArgumentError,
     RequestTimedOutError,
 )
-from streambus_protocol import EARLIEST, LATEST
+from streambus_protocol import EARLIEST, LATEST, ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from random import Random
 
-    from streambus_client._fetcher import FetchCall
-
-
-class _Flight:
-    """A fetch under way."""
-
-    __slots__ = ("call", "connection", "deadline")
-
-    def __init__(self, call: FetchCall, connection: BlockingConnection, deadline: float) -> None:
-        self.call = call
-        self.connection = connection
-        self.deadline = deadline
+    from streambus_client._connection import Answer
+    from streambus_client._fetcher import FetchCall, PartitionReader
 
 
 class Consumer(BlockingClient):
@@ -113,10 +106,11 @@ class Consumer(BlockingClient):
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
         )
+        self._quick: QuickFetch | None = None
         self._unreachable: BrokerUnreachableError | None = None
         self._core = ConsumerCore(self._session, self._options)
         self._connections: dict[int, BlockingConnection] = {}
-        self._flights: dict[int, _Flight] = {}
+        self._flights: dict[int, Flight] = {}
         if topics is not None:
             self._core.subscribe(topics)
 
@@ -293,7 +287,11 @@ class Consumer(BlockingClient):
         """Ask and receive until there is a record or the time is over."""
         fetcher, clock = self._core.fetcher, time.monotonic
         deadline = clock() + timeout
-        left_s = timeout
+        simple = timeout > 0 and not self._flights
+        simple = simple and not self._core.needs_settling(deadline - timeout)
+        if simple and self._fetch_quickly(timeout) and fetcher.has_records():
+            return True
+        left_s = deadline - clock()
         while True:
             fetcher.raise_failure()
             self._settle(deadline)
@@ -310,6 +308,52 @@ class Consumer(BlockingClient):
                 fetcher.raise_failure()
                 self._raise_unreachable()
                 return False
+
+    def _fetch_quickly(self, timeout_s: float) -> bool:
+        """Fetch a lone partition by a prepared request; False leaves it to the general way.
+
+        Where the answer is late or out of the ordinary, the request stays under way as any other.
+        """
+        fetcher = self._core.fetcher
+        reader = fetcher.lone_reader()
+        if reader is None:
+            return False
+        quick = self._quick
+        if quick is None or not quick.serves(reader, self._session.cluster.changes):
+            quick = self._quick = self._prepare_quickly(reader)
+            if quick is None:
+                return False
+        connection = quick.connection
+        correlation_id = connection.core.next_id()
+        frame = quick.template.frame(correlation_id, reader.fetch_offset)
+        try:
+            data = connection.exchange(frame, timeout_s)
+        except ConnectionLostError:
+            return False
+        fetched = None if data is None else read_fetched(data, correlation_id)
+        if fetched is not None:
+            fetcher.took(reader, *fetched)
+            return True
+        connection.core.expect(correlation_id, ApiKey.FETCH)
+        call = fetcher.began(reader)
+        if call is None:
+            connection.close()
+            return False
+        flight = self._flight(call, connection)
+        if data is not None:
+            self._arrived(flight, lambda: connection.receive_first(data))
+        return True
+
+    def _prepare_quickly(self, reader: PartitionReader) -> QuickFetch | None:
+        """Prepare a lone partition's request, once there is a connection to its leader."""
+        cluster = self._session.cluster
+        node = cluster.leader(reader.where)
+        connection = None if node is None else self._connections.get(node)
+        if connection is None or connection.closed or connection.core.broker is None:
+            return None
+        request = self._core.fetcher.request([reader])
+        template = FetchTemplate(request, connection.core.version(ApiKey.FETCH))
+        return QuickFetch(reader, connection, template, cluster.changes)
 
     def _raise_unreachable(self) -> None:
         """Raise if no broker was ever reached; a loss after that is waited out."""
@@ -357,9 +401,14 @@ class Consumer(BlockingClient):
             except ClientError as error:
                 self._core.fetcher.failed(call, error, time.monotonic())
                 continue
-            options = self._session.options
-            wait_s = self._options.fetch_wait_ms / 1000 + options.request_timeout_s
-            self._flights[call.node_id] = _Flight(call, connection, now + wait_s)
+            self._flight(call, connection)
+
+    def _flight(self, call: FetchCall, connection: BlockingConnection) -> Flight:
+        """Note that a request is under way."""
+        wait_s = self._options.fetch_wait_ms / 1000 + self._session.options.request_timeout_s
+        flight = Flight(call, connection, time.monotonic() + wait_s)
+        self._flights[call.node_id] = flight
+        return flight
 
     def _receive(self, timeout_s: float) -> None:
         """Receive once from whoever has something, waiting for the first."""
@@ -369,28 +418,32 @@ class Consumer(BlockingClient):
             ready = self._readable(max(timeout_s, 0.0))
             timeout_s = 0.0
         for flight in ready:
-            node = flight.call.node_id
-            try:
-                answers = flight.connection.receive(timeout_s)
-                now = time.monotonic()
-                if not answers and now >= flight.deadline:
-                    flight.connection.close()
-                    raise RequestTimedOutError(f"{flight.connection.name} did not answer a fetch")
-            except ClientError as error:
-                del self._flights[node]
-                self._core.fetcher.failed(flight.call, error, time.monotonic())
-                continue
-            except BaseException:
-                self._forget_flights()
-                raise
-            for answer in answers:
-                del self._flights[node]
-                if answer.error is not None:
-                    self._core.fetcher.failed(flight.call, answer.error, now)
-                else:
-                    self._core.fetcher.answered(flight.call, answer.message, now)
+            self._arrived(flight, partial(flight.connection.receive, timeout_s))
 
-    def _readable(self, timeout_s: float) -> list[_Flight]:
+    def _arrived(self, flight: Flight, receive: Callable[[], list[Answer]]) -> None:
+        """Take in what ``receive`` gives of a flight: nothing yet, the answer, or its end."""
+        node, fetcher = flight.call.node_id, self._core.fetcher
+        try:
+            answers = receive()
+            now = time.monotonic()
+            if not answers and now >= flight.deadline:
+                flight.connection.close()
+                raise RequestTimedOutError(f"{flight.connection.name} did not answer a fetch")
+        except ClientError as error:
+            del self._flights[node]
+            fetcher.failed(flight.call, error, time.monotonic())
+            return
+        except BaseException:
+            self._forget_flights()
+            raise
+        for answer in answers:
+            del self._flights[node]
+            if answer.error is not None:
+                fetcher.failed(flight.call, answer.error, now)
+            else:
+                fetcher.answered(flight.call, answer.message, now)
+
+    def _readable(self, timeout_s: float) -> list[Flight]:
         poller = select.poll()
         by_number = {}
         for flight in self._flights.values():

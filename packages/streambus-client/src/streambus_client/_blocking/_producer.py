@@ -35,6 +35,7 @@ from streambus_client.errors import (
     ClientClosedError,
     ClientError,
     ConnectionLostError,
+    RequestTimedOutError,
     error_for,
 )
 from streambus_protocol import FRAME_BYTES_MAX, ApiKey, ProduceResponse
@@ -213,12 +214,17 @@ class Producer(BlockingClient):
             if self._options.acks == 0:
                 connection.send_bytes(frame)
                 return -1
-            data = connection.exchange(frame, self._session.options.request_timeout_s)
+            timeout_s = self._session.options.request_timeout_s
+            data = connection.exchange(frame, timeout_s)
+            if data is None:
+                connection.close()
+                raise RequestTimedOutError(
+                    f"{connection.name} did not answer within {timeout_s:.3g} s"
+                )
             offset = read_produced_offset(data, correlation_id)
             if offset is not None:
                 return offset
             connection.core.expect(correlation_id, ApiKey.PRODUCE)
-            timeout_s = self._session.options.request_timeout_s
             answer = connection.finish_with(data, correlation_id, timeout_s)
         except ClientError as error:
             self._failed(error, lane)
