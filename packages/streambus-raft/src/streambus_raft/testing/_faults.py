@@ -178,20 +178,20 @@ class Faults:
             return False  # one voter too few already: nobody sane takes out another one now
         current = leader.core.status().membership
         members = list(current.members())
-        changes: list[Change] = []
-        for _ in range(self.random.choice((1, 1, 1, 2, 3))):
-            kind = self.random.choice(list(ChangeKind))
-            if kind != ChangeKind.REMOVE and self.random.random() < 0.5:
+        changes: dict[NodeId, Change] = {}
+        for _ in range(self.random.choice((1, 1, 2, 3, 4))):
+            kind = self.random.choice((ChangeKind.VOTER, *ChangeKind))
+            if kind != ChangeKind.REMOVE and self.random.random() < 0.6:
                 node = NodeId(self.random.randint(1, MEMBERS_MAX))
             else:
                 node = self.random.choice(members)
-            changes.append(Change(kind, node))
+            changes[node] = Change(kind, node)
         try:
-            leader.act(lambda core: core.propose_membership(changes))
+            leader.act(lambda core: core.propose_membership(changes.values()))
         except RaftError:
             return False
-        for change in changes:
-            self.simulation.ensure_node(change.node)
+        for node in changes:
+            self.simulation.ensure_node(node)
         return True
 
     def _wipe(self) -> bool:

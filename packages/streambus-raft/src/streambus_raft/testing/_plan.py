@@ -88,6 +88,7 @@ def plan_of(seed: int) -> Plan:
     pick = random.choice
     weights = {name: pick((0, 1, 1, 2, 4)) for name in FAULTS}
     weights["heal"] += 2
+    weights["member"] = pick((1, 2, 4, 8))
     weights["crash_all"] = pick((0, 0, 0, 1))
     weights["wipe"] = pick((0, 0, 1))
     calm = random.random() < 0.1
