@@ -12,6 +12,7 @@ majority, PySyncObj writes its journal without any sync.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 from functools import partial
@@ -22,6 +23,7 @@ from bench.report import (
     Report,
     Row,
     Sample,
+    Target,
     at_least,
     at_most,
     interleave,
@@ -64,27 +66,6 @@ def main(arguments: list[str]) -> int:
     return report.finish(save=not given.no_save and set(given.only) == set(PARTS))
 
 
-class Loads:
-    """Keeps the whole of each measurement, where the scaffold wants one number."""
-
-    def __init__(self) -> None:
-        self.taken: dict[str, list[Load]] = {}
-
-    def keep(self, name: str, call: Callable[[], Load]) -> Callable[[], float]:
-        """Measure, remember, and return the rate."""
-
-        def measured() -> float:
-            load = call()
-            self.taken.setdefault(name, []).append(load)
-            return load.per_second
-
-        return measured
-
-    def latency(self, name: str) -> Sample:
-        """The medians of the repeats, in microseconds."""
-        return Sample(tuple(load.p50_us for load in self.taken[name]))
-
-
 def versus(
     report: Report,
     what: str,
@@ -96,35 +77,41 @@ def versus(
     latency: bool = False,
 ) -> None:
     """Measure in turns and add a row: the rate, or for a single client the latency."""
-    loads = Loads()
-    calls = {"ours": loads.keep("ours", ours), "PySyncObj": loads.keep("PySyncObj", theirs)}
-    rates = interleave(calls, repeats=given.repeats)
+    loads: dict[str, list[Load]] = {"ours": [], "PySyncObj": []}
+
+    def keep(name: str, call: Callable[[], Load]) -> Callable[[], float]:
+        def measured() -> float:
+            loads[name].append(call())
+            return loads[name][-1].per_second
+
+        return measured
+
+    calls = {"ours": keep("ours", ours), "PySyncObj": keep("PySyncObj", theirs)}
+    interleave(calls, repeats=given.repeats)
+    lost = sum(math.isnan(load.per_second) for load in loads["PySyncObj"])
+    loads["PySyncObj"] = [each for each in loads["PySyncObj"] if not math.isnan(each.per_second)]
+    notes = [f"PySyncObj broke down in {lost} of {given.repeats} runs"] if lost else []
     if latency:
-        mine, other = loads.latency("ours"), loads.latency("PySyncObj")
-        row = Row(what, mine.median, "µs", "PySyncObj", other.median, ratio_at_most(1.0))
+        samples = {name: Sample(tuple(each.p50_us for each in loads[name])) for name in loads}
+        target: Target | None = ratio_at_most(1.0)
     else:
-        mine, other = rates["ours"], rates["PySyncObj"]
-        p99 = statistics.median(load.p99_us for load in loads.taken["ours"]) / 1000
-        failed = {name: sum(load.failures for load in taken) for name, taken in loads.taken.items()}
-        note = f"p50 {loads.latency('ours').median / 1000:.1f} ms, p99 {p99:.1f} ms"
-        if any(failed.values()):
-            note += f"; failed: ours {failed['ours']}, PySyncObj {failed['PySyncObj']}"
-        row = Row(
-            what,
-            mine.median,
-            "/s",
-            "PySyncObj",
-            other.median,
-            ratio_at_least(5.0) if goal else None,
-            note,
-            mine,
-            other,
-        )
+        samples = {name: Sample(tuple(each.per_second for each in loads[name])) for name in loads}
+        target = ratio_at_least(5.0) if goal else None
+        p50 = statistics.median(load.p50_us for load in loads["ours"]) / 1000
+        p99 = statistics.median(load.p99_us for load in loads["ours"]) / 1000
+        notes.insert(0, f"p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+        notes += [
+            f"{name}: {failures} failed proposals"
+            for name in loads
+            if (failures := sum(load.failures for load in loads[name]))
+        ]
         if goal:
-            report.add(
-                Row(f"{what}, the figure itself", mine.median, "/s", target=at_least(100_000))
-            )
-    report.add(row)
+            figure = samples["ours"].median
+            report.add(Row(f"{what}, the figure itself", figure, "/s", target=at_least(100_000)))
+    mine, other = samples["ours"], samples["PySyncObj"]
+    baseline = other.median if other.values else None
+    unit, note = "µs" if latency else "/s", "; ".join(notes)
+    report.add(Row(what, mine.median, unit, "PySyncObj", baseline, target, note, mine, other))
 
 
 def memory(report: Report, given: argparse.Namespace) -> None:
@@ -146,13 +133,12 @@ def sizes(report: Report, given: argparse.Namespace) -> None:
     for nodes in (1, 3, 5):
         for name, size in SIZES.items():
             for clients in (1, 1000):
-                loads = Loads()
-                call = loads.keep(
-                    "ours",
-                    partial(in_process.load, nodes, clients, size, given.seconds / 2),
-                )
-                rates = interleave({"ours": call}, repeats=given.repeats)["ours"]
-                p50 = loads.latency("ours").median
+                taken = [
+                    in_process.load(nodes, clients, size, given.seconds / 2)
+                    for _ in range(given.repeats)
+                ]
+                rates = Sample(tuple(load.per_second for load in taken))
+                p50 = statistics.median(load.p50_us for load in taken)
                 what = f"in memory, {nodes} node{'s' * (nodes > 1)}, {name}, {clients:,} clients"
                 report.add(Row(what, rates.median, "/s", note=f"p50 {p50:,.0f} µs", sample=rates))
     plain = interleave(
@@ -167,10 +153,8 @@ def sizes(report: Report, given: argparse.Namespace) -> None:
 def disk(report: Report, given: argparse.Namespace) -> None:
     """Three processes with durable logs."""
     with (
-        tempfile.TemporaryDirectory() as mine,
-        tempfile.TemporaryDirectory() as other,
-        processes.Processes(mine) as ours,
-        processes.Processes(other, "bench.raft.pysyncobj_contender") as theirs,
+        tempfile.TemporaryDirectory() as directory,
+        processes.Processes(directory) as ours,
     ):
         for name, size in SIZES.items():
             for clients in (1, 1000):
@@ -179,7 +163,7 @@ def disk(report: Report, given: argparse.Namespace) -> None:
                     f"on disk, 3 processes, {name}, {clients:,} client{'s' * (clients > 1)}",
                     given,
                     partial(processes.load, ours, clients, size, given.seconds),
-                    partial(processes.load, theirs, clients, size, given.seconds),
+                    partial(processes.load_theirs, clients, size, given.seconds),
                     latency=clients == 1,
                 )
 

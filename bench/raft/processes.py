@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +18,15 @@ from bench.raft.workload import Load
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+OURS = "bench.raft.node"
+THEIRS = "bench.raft.pysyncobj_contender"
+ANSWER_SECONDS_MAX = 60.0
+
+
+class ContenderFailedError(Exception):
+    """A process of a contender has ended, or does not answer."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -28,9 +41,7 @@ def free_ports(count: int) -> list[int]:
 class Processes:
     """Three nodes, each a process that is asked over its standard input."""
 
-    def __init__(
-        self, directory: str, module: str = "bench.raft.node", tick_seconds: float = 0.1
-    ) -> None:
+    def __init__(self, directory: str, module: str = OURS, tick_seconds: float = 0.1) -> None:
         self._tick_seconds = tick_seconds
         self._directory = directory
         self._module = module
@@ -47,6 +58,7 @@ class Processes:
             [sys.executable, "-m", self._module, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=None if self._module == OURS else subprocess.DEVNULL,
             text=True,
         )
 
@@ -59,14 +71,25 @@ class Processes:
         """Ask without waiting."""
         pipe = self._processes[node].stdin
         assert pipe is not None
-        pipe.write(json.dumps(request) + "\n")
-        pipe.flush()
+        try:
+            pipe.write(json.dumps(request) + "\n")
+            pipe.flush()
+        except BrokenPipeError:
+            raise ContenderFailedError(f"node {node} of {self._module} has ended") from None
 
     def hear(self, node: int) -> Any:
-        """Wait for an answer."""
+        """Wait for an answer, for up to a minute.
+
+        Raises:
+            ContenderFailedError: none came, or the process has ended.
+        """
         pipe = self._processes[node].stdout
         assert pipe is not None
-        return json.loads(pipe.readline())
+        ready, _, _ = select.select([pipe], [], [], ANSWER_SECONDS_MAX)
+        line = pipe.readline() if ready else ""
+        if not line:
+            raise ContenderFailedError(f"node {node} of {self._module} gives no answer")
+        return json.loads(line)
 
     def kill(self, node: int) -> None:
         """End a node as a crash would."""
@@ -79,7 +102,8 @@ class Processes:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what it never read is flushed here
+                    pipe.close()
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +116,7 @@ class Processes:
     ) -> None:
         for process in self._processes.values():
             process.kill()
+        for process in self._processes.values():
             self._reap(process)
 
 
@@ -100,6 +125,19 @@ def load(processes: Processes, clients: int, size_bytes: int, seconds: float) ->
     leader = processes.ask(1, "leader")
     processes.ask(leader, "load", min(clients, 100), size_bytes, 0.3)
     return Load(*processes.ask(leader, "load", clients, size_bytes, seconds))
+
+
+def load_theirs(clients: int, size_bytes: int, seconds: float) -> Load:
+    """Measure PySyncObj as fresh processes: one that has failed is not to spoil the next figure.
+
+    Under much load its journal loses its footing (an IndexError for every message); what is
+    reported then is not a number.
+    """
+    with tempfile.TemporaryDirectory() as directory, Processes(directory, THEIRS) as nodes:
+        try:
+            return load(nodes, clients, size_bytes, seconds)
+        except ContenderFailedError:
+            return Load(math.nan, math.nan, math.nan)
 
 
 def failovers(processes: Processes, kills: int) -> list[float]:

@@ -113,8 +113,9 @@ def serve(number: int, directory: str, ports: list[int]) -> None:
         while not node.isReady():
             time.sleep(0.02)
         if request[0] == "leader":
-            leader = str(node._getLeader())
-            answer: Any = addresses.index(leader) + 1
+            while str(node._getLeader()) not in addresses:
+                time.sleep(0.02)
+            answer: Any = addresses.index(str(node._getLeader())) + 1
         else:
             answer = measure(node, *request[1:])
         print(json.dumps(answer), flush=True)
