@@ -266,3 +266,14 @@ def test_every_batch_ends_once_whatever_brokers_answer(seed: int, data: st.DataO
     assert core.accumulator.buffered_bytes == 0
     for order in log.values():
         assert order == sorted(order), f"seed {seed}: a retry was overtaken"
+
+
+def test_broker_that_is_still_forming_its_cluster_does_not_name_it() -> None:
+    """Its empty id must not be held against the brokers that know the real one."""
+    core = make(Clock())
+    cluster = core.session.cluster
+    cluster.apply(MetadataResponse("", -1, (), ()), ("t",), HERE, 0.0)
+    assert cluster.cluster_id is None
+    cluster.apply(MetadataResponse("real", 1, (), ()), ("t",), HERE, 0.0)
+    cluster.apply(MetadataResponse("", -1, (), ()), ("t",), HERE, 0.0)
+    assert cluster.cluster_id == "real"

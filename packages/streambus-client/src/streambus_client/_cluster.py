@@ -71,7 +71,8 @@ class ClusterView:
         broker that answered lags behind.
         """
         self.changes += 1
-        self.cluster_id = answer.cluster_id
+        # a broker that is still forming its cluster has no id to say yet
+        self.cluster_id = answer.cluster_id or self.cluster_id
         self.controller = answer.controller
         self._preferred = source
         if answer.brokers:
