@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from streambus_client._tracing import frame_context
 from streambus_client._version import __version__
 from streambus_client.errors import ClientError, ProtocolViolationError, error_for
 from streambus_protocol import (
@@ -41,6 +42,7 @@ ANSWER_BYTES_MAX = 4 * FRAME_BYTES_MAX
 
 _CORRELATION_MASK = 0xFFFFFFFF
 _RESPONSE, _ERROR = int(FrameFlags.RESPONSE), int(FrameFlags.ERROR)  # an int tests bits faster
+_TRACED = int(FrameFlags.TRACED)
 
 
 class Answer(NamedTuple):
@@ -121,7 +123,9 @@ class ConnectionCore:
         if answered:
             self._waiting[correlation_id] = (api, version)
         body = encode_message(message, version)
-        return correlation_id, encode_frame(api.key, version, 0, correlation_id, body)
+        context = frame_context.get()
+        flags = _TRACED if context else 0
+        return correlation_id, encode_frame(api.key, version, flags, correlation_id, context + body)
 
     def expect(self, correlation_id: int, key: ApiKey) -> None:
         """Wait for the answer to a request that was encoded elsewhere, under ``next_id``."""

@@ -17,6 +17,7 @@ from streambus_client.errors import InvalidArgumentError
 from streambus_protocol import (
     BATCH_HEADER_BYTES,
     ApiKey,
+    FrameFlags,
     ProducePartition,
     ProduceRequest,
     encode_batch,
@@ -38,6 +39,7 @@ _CHECKED = struct.Struct(">IBBHIIIqqqihH")
 """A batch's header, before and from the first byte that its checksum covers."""
 _SMALL_BYTES_MAX = 255
 _PRODUCE = int(ApiKey.PRODUCE)
+_TRACED = int(FrameFlags.TRACED)
 _unpack = msgpack.unpackb
 _BIN_8_MARK, _BIN_32_MARK, _EMPTY_BIN = 0xC4, 0xC6, b"\xc4\x00"
 _FRAME_OVERHEAD = 8
@@ -176,17 +178,14 @@ class ProduceTemplate:
             )
         )
 
-    def frame(self, correlation_id: int, batch: bytes) -> bytes:
-        """Put header, request and batch together."""
+    def frame(self, correlation_id: int, batch: bytes, context: bytes = b"") -> bytes:
+        """Put header, trace context (if any), request and batch together."""
         size = len(batch)
-        if size < 256:
-            length = _FRAME_OVERHEAD + self._prefix_bytes + 2 + size
-            mark = bytes((_BIN_8_MARK, size))
-        else:
-            length = _FRAME_OVERHEAD + self._prefix_bytes + 5 + size
-            mark = _BIN_32.pack(_BIN_32_MARK, size)
-        header = _FRAME.pack(length, _PRODUCE, self._version, 0, correlation_id)
-        return b"".join((header, self._prefix, mark, batch))
+        mark = bytes((_BIN_8_MARK, size)) if size < 256 else _BIN_32.pack(_BIN_32_MARK, size)
+        length = _FRAME_OVERHEAD + len(context) + self._prefix_bytes + len(mark) + size
+        flags = _TRACED if context else 0
+        header = _FRAME.pack(length, _PRODUCE, self._version, flags, correlation_id)
+        return b"".join((header, context, self._prefix, mark, batch))
 
 
 def read_produced_offset(frame: bytes, correlation_id: int) -> int | None:

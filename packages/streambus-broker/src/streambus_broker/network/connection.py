@@ -317,6 +317,7 @@ class Connection(asyncio.Protocol):
         server = self.server
         route = server.routes.get(api << 8 | version)
         started_ns = perf_counter_ns()
+        tracing = None
         try:
             if flags:
                 if flags & _RESPONSE:
@@ -324,11 +325,14 @@ class Connection(asyncio.Protocol):
                 if flags & _TRACED:
                     context, body = split_trace(body)
                     if server.tracer is not None:
-                        with server.tracer.request(context, api):
-                            return self._handle(route, frame, body)
-            if route is None or not self.ready:
-                return self._handle(route, frame, body)
-            answer = route.handler(self, version, correlation_id, body)
+                        tracing = server.tracer.request(context, api)
+            if tracing is not None:
+                with tracing:
+                    answer = self._handle(route, frame, body)
+            elif route is None or not self.ready:
+                answer = self._handle(route, frame, body)
+            else:
+                answer = route.handler(self, version, correlation_id, body)
         except Exception as error:  # noqa: BLE001 - one bad request costs nobody else anything
             answer = self._failed(frame, route, error)
         if route is not None:

@@ -26,8 +26,11 @@ _FLUSH_BYTES = 256 * 1024
 class Tracer(Protocol):
     """What the server needs of tracing."""
 
-    def request(self, context: TraceContext | None, api: int) -> AbstractContextManager[Any]:
+    def request(self, context: TraceContext, api: int) -> AbstractContextManager[Any]:
         """Open a span around a request."""
+
+    def close(self) -> None:
+        """Send what has gathered; may block."""
 
 
 class DataServer:

@@ -29,6 +29,7 @@ from streambus_client._producing import (
     produce_one,
     too_large,
 )
+from streambus_client._tracing import Tracing
 from streambus_client._types import Headers, RecordMetadata, TopicPartition
 from streambus_client.errors import ClientClosedError, ClientError
 
@@ -73,6 +74,9 @@ class AsyncProducer(AsyncClient):
         retry_backoff_ms_max: the longest.
         metadata_age_ms_max: leaders are asked for again after this, at the latest.
         client_id: how the brokers' logs name this client.
+        tracing: OpenTelemetry: a span around each ``send``, its context in the frame for the
+            broker and in the header ``traceparent`` for readers; ``submit`` carries the context of
+            the caller's span in the header. Needs ``streambus-client[tracing]``.
         random: the dice of jitter and of sticky partitions; give a seeded one to repeat a run.
         now_ms: the wall clock of default timestamps, milliseconds since 1970-01-01 UTC.
 
@@ -98,6 +102,7 @@ class AsyncProducer(AsyncClient):
         retry_backoff_ms_max: float = 1_000,
         metadata_age_ms_max: float = 300_000,
         client_id: str = "streambus",
+        tracing: bool = False,
         random: Random | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
@@ -124,6 +129,7 @@ class AsyncProducer(AsyncClient):
             retries_max=retries_max,
         )
         self._now_ms = now_ms
+        self._tracing = Tracing() if tracing else None
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = AsyncConnectionPool(self._session.options)
         self._batch_pool = AsyncConnectionPool(self._session.options)
@@ -159,6 +165,20 @@ class AsyncProducer(AsyncClient):
                 refused it. After ``ConnectionLostError`` and ``RequestTimedOutError`` it may be
                 written nevertheless.
         """
+        if self._tracing is None:
+            return await self._send(topic, value, key, partition, headers, timestamp_ms)
+        with self._tracing.sending(topic, headers) as carried:
+            return await self._send(topic, value, key, partition, carried, timestamp_ms)
+
+    async def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+    ) -> RecordMetadata:
         check_record(topic, value, key, headers)
         if timestamp_ms is None:
             timestamp_ms = self._now_ms()
@@ -213,6 +233,8 @@ class AsyncProducer(AsyncClient):
             InvalidArgumentError, TopicNotFoundError, PartitionNotFoundError,
                 RecordTooLargeError: found before the record was taken over; nothing was submitted.
         """
+        if self._tracing is not None:
+            headers = self._tracing.carrying(headers)
         if timestamp_ms is None:
             timestamp_ms = self._now_ms()
         size_bytes = check_record(topic, value, key, headers)

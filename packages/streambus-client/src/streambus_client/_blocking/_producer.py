@@ -30,6 +30,7 @@ from streambus_client._producing import (
     produced_code,
     too_large,
 )
+from streambus_client._tracing import Tracing, frame_context
 from streambus_client._types import Headers, RecordMetadata, TopicPartition
 from streambus_client.errors import (
     ClientClosedError,
@@ -82,6 +83,9 @@ class Producer(BlockingClient):
         retry_backoff_ms_max: the longest.
         metadata_age_ms_max: leaders are asked for again after this, at the latest.
         client_id: how the brokers' logs name this client.
+        tracing: OpenTelemetry: a span around each ``send``, its context in the frame for the
+            broker and in the header ``traceparent`` for readers; ``submit`` carries the context of
+            the caller's span in the header. Needs ``streambus-client[tracing]``.
         random: the dice of jitter and of sticky partitions; give a seeded one to repeat a run.
         now_ms: the wall clock of default timestamps, milliseconds since 1970-01-01 UTC.
 
@@ -107,6 +111,7 @@ class Producer(BlockingClient):
         retry_backoff_ms_max: float = 1_000,
         metadata_age_ms_max: float = 300_000,
         client_id: str = "streambus",
+        tracing: bool = False,
         random: Random | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
@@ -133,6 +138,7 @@ class Producer(BlockingClient):
             retries_max=retries_max,
         )
         self._now_ms = now_ms
+        self._tracing = Tracing() if tracing else None
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
         self._background = Background(self._core, self._pool, self._lock)
@@ -176,6 +182,20 @@ class Producer(BlockingClient):
         Cost:
             One ``send`` and one ``recv`` once topic and leader are known.
         """
+        if self._tracing is None:
+            return self._send(topic, value, key, partition, headers, timestamp_ms)
+        with self._tracing.sending(topic, headers) as carried:
+            return self._send(topic, value, key, partition, carried, timestamp_ms)
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+    ) -> RecordMetadata:
         if timestamp_ms is None:
             timestamp_ms = self._now_ms()
         lane = self._single.get(topic) if partition is None else None
@@ -193,7 +213,7 @@ class Producer(BlockingClient):
                 if batch is None:
                     frame = lane.template.record_frame(correlation_id, value, key, timestamp_ms)
                 else:
-                    frame = lane.template.frame(correlation_id, batch)
+                    frame = lane.template.frame(correlation_id, batch, frame_context.get())
                 offset = self._exchange(lane, frame, correlation_id)
         if offset is None:
             if batch is None:
@@ -373,6 +393,8 @@ class Producer(BlockingClient):
             InvalidArgumentError, TopicNotFoundError, PartitionNotFoundError,
                 RecordTooLargeError: found before the record was taken over; nothing was submitted.
         """
+        if self._tracing is not None:
+            headers = self._tracing.carrying(headers)
         if timestamp_ms is None:
             timestamp_ms = self._now_ms()
         size_bytes = check_record(topic, value, key, headers)
