@@ -351,3 +351,23 @@ def test_a_producer_faster_than_the_disk_waits_and_sees_no_error(
         sender.join()
         assert broker.broker is not None
         assert broker.broker.apis.produce.stalled > 0, "the disk kept up: nothing was tested"
+
+
+def test_deleting_a_topic_gives_its_space_back(tmp_path: Path) -> None:
+    config = config_for(tmp_path, memtable_bytes=256 * 1024, tail_cache_bytes=0)
+    with EmbeddedBroker(config) as broker, RawClient(broker.address) as client:
+        client.create_topic("gone")
+        client.create_topic("kept")
+        for _ in range(60):
+            client.produce("gone", b"x" * 50_000)
+        client.produce("kept", b"v")
+        assert broker.broker is not None
+        tree = broker.broker.data_tree
+        wait_until(lambda: tree.stats().table_bytes > 2_000_000)
+        client.call(DeleteTopicsRequest(("gone",), 1000, False))
+        for _ in range(8):  # what still lies in memory goes with the next flushes
+            client.produce("kept", b"x" * 50_000)
+        wait_until(lambda: tree.stats().table_bytes < 1_000_000)
+        assert values_of(client.fetch("kept", 0, size=1).batches) == [b"v"]
+        registry = broker.broker.node.registry
+        wait_until(lambda: registry.cluster.reclaiming == ())

@@ -32,7 +32,7 @@ def _inline_threads() -> Iterator[None]:
         return func(*args)
 
     real = anyio.to_thread.run_sync
-    anyio.to_thread.run_sync = run_sync
+    anyio.to_thread.run_sync = run_sync  # type: ignore[assignment]  # its types are TypeVarTuples
     try:
         yield
     finally:
