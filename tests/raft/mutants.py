@@ -116,28 +116,35 @@ def run(mutant: Mutant) -> Outcome:
     )
 
 
-def table(outcomes: Iterable[Outcome]) -> str:
-    """The record, as a document."""
-    rows = list(outcomes)
-    found = sum(1 for row in rows if row.found)
-    text = [
+def table(outcomes: Iterable[Outcome], earlier: str) -> str:
+    """The record as a document; rows of mutants that were not hunted now are kept as they were."""
+    rows = {name: line for line in earlier.splitlines() if (name := _row_name(line))}
+    for outcome in outcomes:
+        mutant = outcome.mutant
+        how = outcome.how.replace("|", "\\|")
+        rows[mutant.name] = (
+            f"| {mutant.name} (`{mutant.module}`) | {mutant.effect} |"
+            f" {'yes' if outcome.found else '**no**'} | {outcome.cpu_seconds:.1f} | {how} |"
+        )
+    lines = [rows[mutant.name] for mutant in MUTANTS if mutant.name in rows]
+    found = sum(1 for line in lines if "| yes |" in line)
+    head = [
         "# Seeded bugs of the Raft core",
         "",
-        "Made by `hatch run mutants raft`. Each row is the core with one change to its source; the",
-        "simulator, running seed after seed from 0, or the named test has to notice it within",
-        f"{CPU_SECONDS_MAX} CPU seconds. Found: {found} of {len(rows)}.",
+        "Made by `hatch run mutants raft --table`. Each row is the core with one change to its",
+        "source; the simulator, running seed after seed from 0, or the named test has to notice it",
+        f"within {CPU_SECONDS_MAX} CPU seconds. Found: {found} of {len(lines)}.",
         "",
         "| change | what it breaks | found | CPU s | by |",
         "|---|---|---|---|---|",
     ]
-    for row in rows:
-        mutant = row.mutant
-        how = row.how.replace("|", "\\|")
-        text.append(
-            f"| {mutant.name} (`{mutant.module}`) | {mutant.effect} |"
-            f" {'yes' if row.found else '**no**'} | {row.cpu_seconds:.1f} | {how} |"
-        )
-    return "\n".join(text) + "\n"
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _row_name(line: str) -> str | None:
+    """Which mutant a line of the table is about."""
+    name = line.removeprefix("| ").partition(" (`")[0]
+    return name if line.startswith("| ") and any(name == each.name for each in MUTANTS) else None
 
 
 def main(arguments: list[str]) -> int:
@@ -145,7 +152,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mutants raft", description=__doc__)
     parser.add_argument("names", nargs="*", help="only these")
     parser.add_argument("--hunt", help=argparse.SUPPRESS)
-    parser.add_argument("--table", action="store_true", help=f"write {TABLE.name}")
+    parser.add_argument("--table", action="store_true", help=f"write them into {TABLE.name}")
     options = parser.parse_args(arguments)
     by_name = {mutant.name: mutant for mutant in MUTANTS}
     if options.hunt:
@@ -159,7 +166,8 @@ def main(arguments: list[str]) -> int:
     found = sum(1 for outcome in outcomes if outcome.found)
     print(f"{found} of {len(outcomes)} found")
     if options.table:
-        TABLE.write_text(table(outcomes), encoding="utf-8")
+        earlier = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+        TABLE.write_text(table(outcomes, earlier), encoding="utf-8")
     return 0 if found == len(outcomes) else 1
 
 
