@@ -21,6 +21,7 @@ from streambus_storage._manifest_format import (
     encode_edit,
     encode_manifest_header,
 )
+from streambus_storage._open_files import OpenFiles
 from streambus_storage._sstable_reader import MISSING, Table
 from streambus_storage._sstable_writer import TableWriter
 from streambus_storage._wal_format import (
@@ -112,7 +113,7 @@ def test_sstable_vector_reads_and_is_written_again(tmp_path: Path) -> None:
         upper=bytes.fromhex(vector["upper"]),
         clean=0,
     )
-    table = Table(RealFileSystem(), str(path), meta, BlockCache(1 << 20), deque())
+    table = Table(RealFileSystem(), str(path), meta, BlockCache(1 << 20), deque(), OpenFiles(9))
     entries = [
         (bytes.fromhex(key), None if value is None else bytes.fromhex(value))
         for key, value in vector["entries"]

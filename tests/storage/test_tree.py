@@ -346,6 +346,35 @@ def test_compaction_can_be_paused_and_filters(tmp_path: Path) -> None:
         assert stats.write_amplification > 1
 
 
+def test_few_open_files_serve_many_tables(tmp_path: Path) -> None:
+    options = Options(
+        memtable_bytes=1 << 20,
+        key_partitioner=lambda key: key[:3],
+        partition_bytes=1,
+        open_files_max=3,
+        cache_bytes=0,
+    )
+    path = str(tmp_path / "tree")
+    with LSMTree.open(path, options) as tree:
+        written = fill(tree, 400, begin=0) | fill(tree, 400, begin=30_000)
+        for number in range(40):
+            key = b"%03d/large" % number
+            written[key] = os.urandom(5000)
+            tree.put(key, written[key])
+        tree.flush()
+        assert tree.stats().tables >= 40
+        before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+        for _ in range(2):
+            assert dict(tree.scan()) == written
+            assert all(tree.get(key) == value for key, value in written.items())
+        if before:
+            assert len(os.listdir("/proc/self/fd")) <= before + 4
+        with tree.snapshot() as moment:
+            tree.delete_range(b"", b"9")
+            tree.flush()
+            assert dict(moment.scan()) == written
+
+
 def test_key_partitioner_that_raises_stops_no_worker(tmp_path: Path) -> None:
     broken = [True]
 

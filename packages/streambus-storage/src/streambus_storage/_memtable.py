@@ -4,8 +4,8 @@ Theory of operation: a dict holds the newest version of each key, so a write cos
 and a list append, whatever the order of the keys. Order is made late and in bulk: new keys
 gather in a pending list; every `RUN_KEYS` of them are sorted into a run, and runs of like size
 are merged, so that a reader finds few sorted runs and nobody pays for more than a few
-milliseconds at once. (Measured on Python 3.11: a SortedDict insert costs about 0.9 µs a key,
-a dict store with sorting in runs about 0.35 µs; ascending keys only ever append to one run.)
+milliseconds at once. (Measured side by side, random keys: a SortedDict insert 3.0 µs, a dict
+store with sorting in runs 0.7 µs; ascending keys only ever append to one run.)
 
 Rules:
 

@@ -66,6 +66,7 @@ class Options:
         filter_bits_per_key: Size of the bloom filters, 0 (none) to 32; 10 lets about 2 % through.
         cache_bytes: Limit of the cache of decoded blocks, ≥ 0. Its contents count as stored,
             plus what Python needs for each entry.
+        open_files_max: Table files open at once, ≥ 1; one that is read again is opened again.
         compression: None, ``"lz4"`` or ``"zstd"`` for blocks (never for raw values); needs the
             extra ``streambus-storage[compression]``. Tables written otherwise stay readable.
         compaction_filter: Decides which entries compaction removes. It must be deterministic.
@@ -98,6 +99,7 @@ class Options:
     holes_max: int = 64
     filter_bits_per_key: int = 10
     cache_bytes: int = 32 * MIB
+    open_files_max: int = 512
     compression: str | None = None
     compaction_filter: CompactionFilter | None = None
     key_partitioner: KeyPartitioner | None = None
@@ -128,6 +130,7 @@ class Options:
             "holes_max": 1,
             "filter_bits_per_key": 0,
             "cache_bytes": 0,
+            "open_files_max": 1,
             "slice_seconds": 0,
             "stall_seconds_max": 0,
         }

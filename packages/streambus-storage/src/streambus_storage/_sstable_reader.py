@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from streambus_storage._cache import BlockCache
     from streambus_storage._filesystem import FileSystem, ReadFile
     from streambus_storage._levels import TableMeta
+    from streambus_storage._open_files import OpenFiles
 
 
 class Missing:
@@ -88,6 +89,7 @@ class Table:
         meta: TableMeta,
         cache: BlockCache,
         unwanted: deque[int],
+        open_files: OpenFiles,
     ) -> None:
         self.meta = meta
         self.path = path
@@ -99,6 +101,8 @@ class Table:
         self._cache = cache
         self._unwanted = unwanted
         self._given_up = False
+        self._held = False  # True: the handle stays, the name may go
+        self._open_files = open_files
         self._lock = threading.Lock()
         self._file: ReadFile | None = None
         self._footer: Footer | None = None
@@ -125,7 +129,13 @@ class Table:
             CorruptionError, StorageIOError: It cannot be opened, or is not what it should be.
         """
         with self._lock:
+            self._held = True
             self._open()
+
+    def let_go(self) -> None:
+        """Drop the handle, unless it is held; whoever reads from it now, ends in peace."""
+        if not self._held:
+            self._file = None
 
     def _open(self) -> ReadFile:
         """Return the file, opened and with a checked footer. Call under the lock."""
@@ -149,6 +159,8 @@ class Table:
                 file.close()
                 raise
             self._file, self._footer = file, footer
+            self._open_files.add(self)
+            return file
         return self._file
 
     def _payload(self, offset: int, length: int) -> bytes:

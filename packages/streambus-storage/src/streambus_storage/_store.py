@@ -30,6 +30,7 @@ from streambus_storage._group_commit import GroupCommit
 from streambus_storage._manifest_format import ManifestEdit, Segment
 from streambus_storage._memtable import MemTable
 from streambus_storage._names import manifest_path, segment_path, table_path
+from streambus_storage._open_files import OpenFiles
 from streambus_storage._scan import Release
 from streambus_storage._scheduler import ThreadScheduler
 from streambus_storage._sstable_reader import Table
@@ -96,6 +97,7 @@ class Store:
         self.file_system = options.file_system
         self.scheduler = options.scheduler or ThreadScheduler()
         self.cache = BlockCache(options.cache_bytes)
+        self.open_files = OpenFiles(options.open_files_max)
         self.counters = Counters()
         self.rotate_lock = threading.Lock()
         self.manifest_lock = threading.Lock()
@@ -128,7 +130,7 @@ class Store:
 
     def _make_table(self, meta: TableMeta) -> Table:
         path = table_path(self.directory, meta.number)
-        return Table(self.file_system, path, meta, self.cache, self._unwanted)
+        return Table(self.file_system, path, meta, self.cache, self._unwanted, self.open_files)
 
     def abandon_in_child(self) -> None:
         """Replace the locks in a forked child: who held them does not exist there.
