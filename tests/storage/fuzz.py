@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["streambus_storage"]):
         decode_manifest,
         encode_manifest_header,
     )
+    from streambus_storage._open_files import OpenFiles
     from streambus_storage._sstable_format import FOOTER_BYTES, Footer, encode_footer
     from streambus_storage._sstable_reader import Table
     from streambus_storage._wal_format import (
@@ -87,7 +88,7 @@ def _read_table(content: bytes) -> None:
     file.append(content)
     file.close()
     meta = TableMeta(1, len(content), 1, 0, b"", b"\xff", 0)
-    table = Table(disk, "/1.sst", meta, BlockCache(1 << 20), deque())
+    table = Table(disk, "/1.sst", meta, BlockCache(1 << 20), deque(), OpenFiles(8))
     with contextlib.suppress(StorageError):
         table.get(b"key")
     with contextlib.suppress(StorageError):
