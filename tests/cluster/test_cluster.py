@@ -58,7 +58,7 @@ def test_a_fourth_broker_joins_and_holds_partitions(cluster: Cluster) -> None:
     (port,) = free_ports(1)
     joining = BrokerConfig(
         data_dir=str(cluster.path / "4"), http="off", node_id=4, listen=f"127.0.0.1:{port}",
-        join=cluster.addresses[0], broker_session_ms=1000,
+        join=cluster.addresses[0], broker_session_ms=4000,
     )  # fmt: skip
     cluster.start(4, joining)
     cluster.wait_ready()

@@ -40,6 +40,7 @@ class Node:
         advertised: ``(host, port)`` that clients are told.
         storage_error: The last error of a write, None once writes work again.
         closing: True from the beginning of the shutdown.
+        unknown_topic: What to answer about a topic that this broker does not know.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Node:
         self.storage_error: StorageError | None = None
         self.storage_errors = 0
         self.closing = False
+        self.unknown_topic = ErrorCode.UNKNOWN_TOPIC
         self.retention_deleted_bytes = 0
         self.retention_rounds = 0
         self.loop = self._loop = loop

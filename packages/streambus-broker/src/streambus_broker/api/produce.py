@@ -331,7 +331,7 @@ def partition_problem(node: Node, topic: str, partition: int) -> tuple[ErrorCode
     """Say why a partition is not served here."""
     known = node.registry.topics.get(topic)
     if known is None:
-        return ErrorCode.UNKNOWN_TOPIC, f"topic {topic[:300]!r} does not exist; create it first"
+        return node.unknown_topic, f"topic {topic[:300]!r} does not exist; create it first"
     if not 0 <= partition < len(known.partitions):
         count = len(known.partitions)
         return (

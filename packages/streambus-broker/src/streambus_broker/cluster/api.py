@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from streambus_broker.api.cluster import ClusterApi
@@ -48,7 +49,6 @@ from streambus_protocol import (
 from streambus_raft.errors import RaftError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
 
     from streambus_broker.cluster.group import MetadataGroup
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from streambus_broker.network.connection import Connection
     from streambus_broker.observe.health import Health
 
-_Handler = "Callable[[Connection, int, int, bytes], bytes | None]"
+_FRESH_S = 2.0
 
 
 class ClusteredApi(ClusterApi):
@@ -67,13 +67,61 @@ class ClusteredApi(ClusterApi):
     _node: ClusterNode
     group: MetadataGroup
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._reading: set[asyncio.Task[None]] = set()
+        self._unknown = ErrorCode.UNKNOWN_TOPIC
+
+    def metadata(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes | None:
+        """Answer from this broker's copy; about unknown topics only when that is up to date.
+
+        Raises:
+            ProtocolError: It cannot be read.
+        """
+        request = decode_message(MetadataRequest, body, version)
+        known = self._node.state.topics
+        if request.topics is None or all(name in known for name in request.topics):
+            return self._metadata(request, version, correlation_id)
+        connection.pending += 1
+        task = self._node.loop.create_task(
+            self._answer_fresh(connection, request, version, correlation_id)
+        )
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+        return None
+
+    async def _answer_fresh(
+        self, connection: Connection, request: MetadataRequest, version: int, correlation_id: int
+    ) -> None:
+        """Answer from a state that holds everything that was acknowledged before."""
+        server = self._node.server
+        self._unknown = ErrorCode.UNKNOWN_TOPIC
+        try:
+            async with asyncio.timeout(_FRESH_S):
+                await self.group.server.read(None)
+        except (TimeoutError, RaftError):
+            self._unknown = ErrorCode.LEADER_NOT_AVAILABLE  # nobody can know now
+        missing = [name for name in request.topics or () if name not in self._node.state.topics]
+        if missing and self._node.config.auto_create_topics and not self._node.closing:
+
+            def created() -> None:
+                connection.answer_later(self._metadata(request, version, correlation_id))
+
+            self._topics.create_missing(missing, created)
+            return
+        connection.answer_later(self._metadata(request, version, correlation_id))
+        self._unknown = ErrorCode.UNKNOWN_TOPIC
+        server.flush_dirty()
+
     def _metadata(self, request: MetadataRequest, version: int, correlation_id: int) -> bytes:
         state = self._node.state
         names = sorted(state.topics) if request.topics is None else request.topics
         topics = tuple(
             self._topic(state.topics[name])
             if name in state.topics
-            else TopicInfo(ErrorCode.UNKNOWN_TOPIC, name, b"", ())
+            else TopicInfo(self._unknown, name, b"", ())
             for name in names
         )
         brokers = tuple(

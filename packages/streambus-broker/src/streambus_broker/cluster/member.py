@@ -31,8 +31,9 @@ _IN_SYNC_CHECK_S = 0.1
 _CONTROL_S = 0.05
 _REQUEST_TIMEOUT_S = 1.0
 _DUPLICATE_PATIENCE_SESSIONS = 4
-_HEARTBEATS_PER_SESSION = 10
-_SUSPECT_SHARE = 4  # still more than two heartbeats
+_HEARTBEAT_S = 0.15
+_SUSPECT_S = 0.4
+"""After a connection broke: a process that lives is back on another one within two heartbeats."""
 
 
 class DuplicateBrokerError(BrokerError):
@@ -50,13 +51,12 @@ class Member:
     def __init__(self, node: ClusterNode, group: MetadataGroup, storage_id: bytes) -> None:
         config = node.config
         self.elections = 0
-        self.sessions = Sessions(
-            config.broker_session_ms / 1000, config.broker_session_ms / 1000 / _SUSPECT_SHARE
-        )
+        session_s = config.broker_session_ms / 1000
+        self.sessions = Sessions(session_s, min(_SUSPECT_S, session_s / 4))
         self._node = node
         self._group = group
         self._storage_id = storage_id
-        self._heartbeat_s = config.broker_session_ms / 1000 / _HEARTBEATS_PER_SESSION
+        self._heartbeat_s = min(_HEARTBEAT_S, session_s / 10)
         self._asking: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_controller: int | None = None

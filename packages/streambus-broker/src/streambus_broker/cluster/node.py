@@ -56,6 +56,8 @@ class ClusterNode(Node):
     def __init__(self, *arguments: Any, incarnation: bytes) -> None:
         super().__init__(*arguments)
         self.state = arguments[1]  # the registry, by its own type
+        # Its creation may be on the way here; a look at the metadata tells for certain.
+        self.unknown_topic = ErrorCode.LEADER_NOT_AVAILABLE
         self.incarnation = incarnation
         self.replicas: dict[int, Replica] = {}
         self.loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-EXIT_FAILED, EXIT_CHECK_FAILED = 1, 8
+EXIT_FAILED, EXIT_USAGE, EXIT_CHECK_FAILED = 1, 2, 8
 
 
 def demo(
@@ -14,18 +14,26 @@ def demo(
         list[str] | None,
         typer.Argument(metavar="[FILE]...", help="Files to stream, '-' for standard input."),
     ] = None,
+    brokers: Annotated[
+        int, typer.Option(help="1, or 3 to 9 for a cluster whose leader is killed.")
+    ] = 1,
 ) -> None:
     """Stream files through a real broker, kill it with SIGKILL on the way, and lose nothing.
+
+    With --brokers 3 it is a cluster: the broker that leads most is killed, the others go on.
 
     Every line becomes a record whose key is its file; a second process consumes them. Without
     files, the source files around the program are taken. Ends with 0 only if every byte came
     back, in order.
     """
+    if brokers != 1 and not 3 <= brokers <= 9:
+        typer.echo(f"--brokers {brokers}: use 1, or 3 to 9", err=True)
+        raise typer.Exit(EXIT_USAGE)
     from streambus_broker.demo.run import run_demo
     from streambus_broker.demo.server import BrokerDiedError
 
     try:
-        held = run_demo(files or [])
+        held = run_demo(files or [], brokers)
     except (OSError, ValueError, BrokerDiedError) as exc:
         typer.echo(f"streambus demo: {exc}", err=True)
         raise typer.Exit(EXIT_FAILED) from None

@@ -92,7 +92,7 @@ class BrokerConfig:
     )
     rack: str = setting("", "where this broker stands; replicas are spread over racks")
     broker_session_ms: int = setting(
-        1500, "silence in ms after which a broker counts as dead", minimum=200, maximum=HOUR_MS
+        1800, "silence in ms after which a broker counts as dead", minimum=200, maximum=HOUR_MS
     )
     replica_lag_ms_max: int = setting(
         10 * SECOND_MS,

@@ -20,6 +20,7 @@ class Report:
     """
 
     files: int = 0
+    brokers: int = 1
     records: int = 0
     sent_bytes: int = 0
     produce_s: float = 0.0
@@ -59,7 +60,11 @@ class Report:
         read = self.records / self.consume_s if self.consume_s else 0.0
         memory = "unknown" if self.memory_bytes is None else f"{self.memory_bytes / 1e6:.0f} MB"
         p50, p99 = (_percentile(self.latencies_s, share) * 1e3 for share in (0.5, 0.99))
+        recovery = "recovery: restart to next acknowledged record"
+        if self.brokers > 1:
+            recovery = "failover: leader killed to next acknowledged record of every partition"
         return [
+            ("brokers", f"{self.brokers:,}"),
             ("files", f"{self.files:,}"),
             ("records (lines)", f"{self.records:,}"),
             ("bytes", f"{self.sent_bytes:,}"),
@@ -68,7 +73,7 @@ class Report:
             ("single send, acks=all (durable), p50", f"{p50:.2f} ms"),
             ("single send, acks=all (durable), p99", f"{p99:.2f} ms"),
             ("cold start: exec to first acknowledged record", f"{self.cold_start_s:.2f} s"),
-            ("recovery: restart to next acknowledged record", f"{self.recovery_s:.2f} s"),
+            (recovery, f"{self.recovery_s:.2f} s"),
             ("memory of the broker at the end", memory),
             ("records without an answer at the kill", f"{self.unanswered:,}"),
             ("of them found in the log, so not sent again", f"{self.found_written:,}"),

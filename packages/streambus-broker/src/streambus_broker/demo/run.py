@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from streambus_broker.demo.cluster import ClusterProcesses
 from streambus_broker.demo.pump import LostRecordsError, Pump
 from streambus_broker.demo.report import Report
 from streambus_broker.demo.server import ServerProcess
@@ -87,11 +88,17 @@ class Reader:
 class Demo:
     """One run; `report` fills while it goes."""
 
-    def __init__(self, sources: Sequence[Source], directory: str, progress: Progress) -> None:
-        self.report = Report(files=len(sources))
+    def __init__(
+        self, sources: Sequence[Source], directory: str, progress: Progress, brokers: int = 1
+    ) -> None:
+        self.report = Report(files=len(sources), brokers=brokers)
         self._sources = sources
         self._progress = progress
-        self._server = ServerProcess(directory)
+        self._server: ServerProcess | ClusterProcesses
+        if brokers == 1:
+            self._server = ServerProcess(directory)
+        else:
+            self._server = ClusterProcesses(directory, brokers, TOPIC)
         self._digests = {source.key: hashlib.sha256() for source in sources}
         self._total_bytes = sum(source.size_bytes for source in sources)
         self._killed = False
@@ -118,6 +125,12 @@ class Demo:
                 self._stream(pump, sent_bar)
                 self._progress.update(read_bar, total=pump.records)
                 reader.finish(pump.records)
+                if isinstance(server, ClusterProcesses):
+                    self.report.check(
+                        f"broker {server.killed_node} came back and is in sync",
+                        holds=server.bring_back(),
+                        problem="it did not",
+                    )
                 self.report.memory_bytes = server.memory_bytes()
                 server.check()
             except LostRecordsError as lost:
@@ -175,7 +188,7 @@ class Demo:
         return pump.bytes_sent / self._total_bytes
 
     def _kill(self, pump: Pump) -> None:
-        """SIGKILL with records under way; start again; go on where each log ends."""
+        """SIGKILL with records under way; start again or fail over; go on where each log ends."""
         self._killed = True
         self._server.kill()
         self.report.unanswered = pump.broken()
@@ -214,8 +227,12 @@ class Demo:
         report.check("killed with SIGKILL and recovered", holds=self._killed, problem="no")
 
 
-def run_demo(files: Sequence[str]) -> bool:
+def run_demo(files: Sequence[str], brokers: int = 1) -> bool:
     """Run the demo and print its table; True if everything held.
+
+    Args:
+        files: What to stream.
+        brokers: 1, or 3 and more for a cluster whose leader is killed.
 
     Raises:
         OSError: A file cannot be read.
@@ -236,7 +253,7 @@ def run_demo(files: Sequence[str]) -> bool:
             disable=not messages.is_terminal,
         )
         with progress:
-            demo = Demo(sources, directory, progress)
+            demo = Demo(sources, directory, progress, brokers)
             demo.run()
     Console().print(demo.report.table())
     return demo.report.held

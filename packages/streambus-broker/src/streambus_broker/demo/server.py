@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LOG_LINES_SHOWN = 20
 
@@ -19,14 +23,20 @@ class ServerProcess:
 
     Args:
         directory: Where its data and its log go.
+        address: Where it listens; port 0 takes a free one.
+        flags: Further flags.
 
     Attributes:
         address: ``host:port``; the same after a restart.
         started_s: When it was last started, on the monotonic clock.
     """
 
-    def __init__(self, directory: str) -> None:
-        self.address = "127.0.0.1:0"
+    def __init__(
+        self, directory: str, address: str = "127.0.0.1:0", flags: Sequence[str] = ()
+    ) -> None:
+        os.makedirs(directory, exist_ok=True)
+        self.address = address
+        self._flags = flags
         self.started_s = 0.0
         self._data_dir = os.path.join(directory, "data")
         self._log_path = os.path.join(directory, "broker.log")
@@ -38,17 +48,26 @@ class ServerProcess:
         Raises:
             BrokerDiedError: It ended instead.
         """
+        self.launch()
+        self.wait_listening()
+
+    def launch(self) -> None:
+        """Start the process, without waiting for it."""
         command = [sys.executable, "-m", "streambus_broker", "--data-dir", self._data_dir]
-        command += ["--listen", self.address, "--http", "off"]
+        command += ["--listen", self.address, "--http", "off", *self._flags]
         self.started_s = time.monotonic()
         with open(self._log_path, "a", encoding="utf-8") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+
+    def wait_listening(self) -> None:
+        """Wait until it listens; raises as `start`."""
+        process = self._running()
+        assert process.stdout is not None
+        line = process.stdout.readline()
         if not line.startswith("listening on "):
-            self._process.wait()
+            process.wait()
             raise BrokerDiedError(f"the broker did not start:\n{self._log_end()}")
         self.address = line.split()[-1]
 
@@ -57,6 +76,11 @@ class ServerProcess:
         process = self._running()
         process.kill()
         self._reap(process)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, without waiting for the end."""
+        if self._process is not None:
+            self._process.terminate()
 
     def stop(self) -> None:
         """End it with SIGTERM and wait; a process that is gone already is fine."""
