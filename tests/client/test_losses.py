@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.client.conftest import BrokerProcess
 
 PROCESS_SHELLS = ["blocking", "asyncio", "trio"]
-FAST = {"retry_backoff_ms": 10, "retry_backoff_ms_max": 100}
+FAST: dict[str, Any] = {"retry_backoff_ms": 10, "retry_backoff_ms_max": 100}
 
 
 @pytest.mark.parametrize("name", PROCESS_SHELLS)
@@ -284,3 +284,35 @@ def test_fork_after_import_is_safe(address: str, new_topic: Callable[..., str]) 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with Consumer(address, topic, start="earliest") as consumer:
         assert [record.value for record in consumer.poll(timeout=10)] == [b"child"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_bug_in_the_background_leaves_no_future_hanging(
+    address: str, new_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = new_topic()
+    with Producer(address, acks=1, buffer_bytes_max=1000, batch_bytes_max=100) as producer:
+        monkeypatch.setattr(producer._core.sender, "take", lambda *_: 1 // 0)
+        future = producer.submit(topic, b"x")
+        assert "ZeroDivisionError" in str(future.exception(timeout=20))
+        with pytest.raises(ClientError, match="background failed"):
+            producer.submit(topic, b"y")
+
+
+def test_interrupted_send_is_not_taken_for_the_next(broker_process: BrokerProcess) -> None:
+    """The answer to a send that Ctrl-C cut off must not be read as that of a later one."""
+    broker = broker_process
+    topic = broker.new_topic()
+    with Producer(broker.address, acks=1, **FAST) as producer:
+        producer.send(topic, b"0")
+        broker.send(signal.SIGSTOP)
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            producer.send(topic, b"1")
+        timer.join()
+        broker.send(signal.SIGCONT)
+        offsets = [producer.send(topic, b"x").offset for _ in range(3)]
+        assert offsets == list(range(offsets[0], offsets[0] + 3))
+        with Consumer(broker.address, topic, start=offsets[0]) as consumer:
+            assert consumer.poll(timeout=10)[0].value == b"x"

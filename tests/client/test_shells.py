@@ -493,12 +493,17 @@ def test_done_callback_is_called_with_the_future(
 ) -> None:
     topic = new_topic()
 
+    def bad(_: object) -> None:
+        raise ZeroDivisionError
+
     async def scenario(shell: Shell) -> None:
         called: list[Any] = []
         async with shell.producer(address, acks=1) as producer:
             future = await ready(producer.submit(topic, b"1"))
+            future.add_done_callback(bad)
             future.add_done_callback(called.append)
             await ready(producer.flush())
+            assert (await ready((await ready(producer.submit(topic, b"2"))).result())).offset == 1
         assert called == [future]
         future.add_done_callback(called.append)
         assert called == [future, future]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streambus_client._aio._signal import Signal
+from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_pending
 from streambus_client._operations import refresh
 from streambus_client.errors import ClientError, ConnectionLostError
@@ -153,5 +154,4 @@ class AsyncBackground:
         """Tell everybody who waits, then call back."""
         self.room.notify()
         self.done.notify()
-        for callback in callbacks:
-            callback()
+        call_back(callbacks)

@@ -11,6 +11,7 @@ from streambus_client._aio._background import AsyncBackground
 from streambus_client._aio._connection import AsyncConnectionPool
 from streambus_client._aio._driver import AsyncClient
 from streambus_client._aio._futures import AsyncSendFuture, AsyncSendManyFuture, wait_for
+from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_record
 from streambus_client._operations import partition_count, refresh
 from streambus_client._options import (
@@ -349,8 +350,7 @@ class AsyncProducer(AsyncClient):
         )
         self._background.done.notify()
         self._background.room.notify()
-        for callback in callbacks:
-            callback()
+        call_back(callbacks)
 
     async def _fresh_count(self, topic: str) -> int:
         """The partition count, from metadata that is not older than it may be."""

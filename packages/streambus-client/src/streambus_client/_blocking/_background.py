@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 from streambus_client._blocking._connection import BlockingConnection, ConnectionPool
 from streambus_client._blocking._driver import run
+from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_pending
 from streambus_client._operations import refresh
 from streambus_client.errors import ClientError, ConnectionLostError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streambus_client._producing import ProducerCore
     from streambus_client._sender import Callbacks, ProduceCall
     from streambus_protocol import ProduceResponse
@@ -42,6 +45,7 @@ class Background:
         self.work = threading.Condition(lock)
         self.room = threading.Condition(lock)
         self.done = threading.Condition(lock)
+        self.broken: ClientError | None = None
         self._stopping = False
         self._threads: dict[int | None, threading.Thread] = {}
         self._connections: dict[int, BlockingConnection] = {}
@@ -68,10 +72,25 @@ class Background:
         for thread in threads:
             thread.join(_JOIN_S)
 
-    def _spawn(self, key: int | None, name: str, target: object, *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)  # type: ignore[arg-type]  # one of the two loops below
+    def _spawn(
+        self, key: int | None, name: str, target: Callable[..., None], *arguments: object
+    ) -> None:
+        thread = threading.Thread(
+            target=self._guard, args=(target, *arguments), name=name, daemon=True
+        )
         self._threads[key] = thread
         thread.start()
+
+    def _guard(self, target: Callable[..., None], *arguments: object) -> None:
+        """Run a loop; should it fail, which is a bug of ours, no future is left hanging."""
+        try:
+            target(*arguments)
+        except BaseException as error:
+            with self._lock:
+                self.broken = ClientError(f"the producer's background failed: {error!r}")
+                callbacks = self._core.abandon(self.broken)
+            self._finish(callbacks)
+            raise
 
     def _look_around(self) -> None:
         """Expire what is overdue, find leaders, and see that each leader has its thread."""
@@ -216,5 +235,4 @@ class Background:
         with self._lock:
             self.room.notify_all()
             self.done.notify_all()
-        for callback in callbacks:
-            callback()
+        call_back(callbacks)

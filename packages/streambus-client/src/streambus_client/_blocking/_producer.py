@@ -11,6 +11,7 @@ from streambus_client._blocking._connection import ConnectionPool
 from streambus_client._blocking._driver import BlockingClient, run
 from streambus_client._blocking._futures import SendFuture, SendManyFuture, wait_for
 from streambus_client._blocking._lane import Lane
+from streambus_client._callbacks import call_back
 from streambus_client._encoding import ProduceTemplate, encode_record, read_produced_offset
 from streambus_client._operations import leader, refresh
 from streambus_client._options import (
@@ -523,11 +524,13 @@ class Producer(BlockingClient):
         if self._closed:
             raise ClientClosedError("this Producer is closed")
         accumulator, background = self._core.accumulator, self._background
-        while not accumulator.has_room(size_bytes):
+        while background.broken is None and not accumulator.has_room(size_bytes):
             background.work.notify_all()
             background.room.wait()
             if self._closed:
                 raise ClientClosedError("this Producer was closed while it waited for room")
+        if background.broken is not None:
+            raise background.broken
 
     def _abandon(self) -> None:
         super().close()
@@ -539,5 +542,4 @@ class Producer(BlockingClient):
             )
             self._background.done.notify_all()
             self._background.room.notify_all()
-        for callback in callbacks:
-            callback()
+        call_back(callbacks)
