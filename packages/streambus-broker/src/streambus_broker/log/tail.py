@@ -11,6 +11,7 @@ from collections import deque
 from typing import NamedTuple
 
 _ENTRY_OVERHEAD_BYTES = 200  # two lists, a deque slot and the bytes object, on CPython 3.11
+_SHRINK_SHARE = 32  # of the limit: freed at once when it is reached
 _COMPACT_AT = 512  # forgotten entries at the head of a list before it is cut
 
 
@@ -66,8 +67,8 @@ class TailCache:
         size_bytes = len(value) + _ENTRY_OVERHEAD_BYTES
         self._order.append((tail, size_bytes))
         self.held_bytes += size_bytes
-        while self.held_bytes > self.bytes_max:
-            self._forget_oldest()
+        if self.held_bytes > self.bytes_max:
+            self._shrink()
 
     def read(
         self, partition_id: int, offset: int, stop_offset: int, bytes_max: int
@@ -109,12 +110,21 @@ class TailCache:
         if tail is not None:
             self._forget_all(tail)
 
-    def _forget_oldest(self) -> None:
-        tail, size_bytes = self._order.popleft()
-        self.held_bytes -= size_bytes
-        if tail.head < len(tail.values):
-            tail.values[tail.head] = b""
-            tail.head += 1
+    def _shrink(self) -> None:
+        """Forget the oldest entries, some more than needed: many at once cost less each."""
+        order, held_bytes = self._order, self.held_bytes
+        target_bytes = self.bytes_max - self.bytes_max // _SHRINK_SHARE
+        touched: dict[int, _Tail] = {}
+        while held_bytes > target_bytes and order:
+            tail, size_bytes = order.popleft()
+            held_bytes -= size_bytes
+            head = tail.head
+            if head < len(tail.values):
+                tail.values[head] = b""
+                tail.head = head + 1
+                touched[id(tail)] = tail
+        self.held_bytes = held_bytes
+        for tail in touched.values():
             if tail.head >= _COMPACT_AT and tail.head * 2 >= len(tail.values):
                 del tail.base_offsets[: tail.head], tail.values[: tail.head]
                 tail.head = 0
