@@ -31,10 +31,23 @@ def version(*added: tuple[int, TableMeta]) -> Version:
     return Version().apply(VersionEdit(added=list(added), sequence=1))
 
 
-def test_choose_leaves_a_thousand_disjoint_tables_of_level_0_alone() -> None:
-    many = version(*((0, table(n, 2 * n, 2 * n + 1)) for n in range(1, 1001)))
+def test_choose_reads_none_of_a_thousand_disjoint_tables_of_level_0() -> None:
+    rows = [(0, table(n, 2 * n, 2 * n + 1)) for n in range(1, 1001)]
+    assert choose(version(*rows[:15]), OPTIONS) is None
+    many = version(*rows)
     assert depth(many.levels[0])[0] == 1
-    assert choose(many, OPTIONS) is None
+    plan = choose(many, OPTIONS)
+    assert isinstance(plan, Move)
+    assert (len(plan.tables), plan.level) == (1000, DEEPEST)
+
+
+def test_choose_moves_only_what_overlaps_nothing_anywhere() -> None:
+    rows = [(0, table(n, 10 * n, 10 * n + 5)) for n in range(1, 20)]
+    overlapped = (0, table(30, 12, 13))
+    below = (DEEPEST, table(31, 21, 22))
+    plan = choose(version(*rows, overlapped, below), OPTIONS)
+    assert isinstance(plan, Move)
+    assert sorted(t.number for t in plan.tables) == list(range(3, 20))
 
 
 def test_choose_merges_only_the_deep_place_of_level_0() -> None:

@@ -19,10 +19,12 @@ from streambus_storage import (
     LSMTree,
     NotATreeError,
     Options,
+    Pressure,
     ReadOnlyError,
     StorageError,
     WaitTimeoutError,
     WriteBatch,
+    WriteStallError,
 )
 from streambus_storage._block import CODEC_LZ4, CODEC_ZSTD, compress
 
@@ -437,3 +439,18 @@ def test_options_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(InvalidArgumentError):
             Options(**wrong)
+
+
+def test_pressure_tells_what_the_next_write_has_to_expect(tmp_path: Path) -> None:
+    options = Options(memtable_bytes=4096, memtables_max=1, stall_seconds_max=0.05)
+    with LSMTree.open(str(tmp_path / "tree"), options) as tree:
+        assert tree.pressure is Pressure.NONE
+        with tree._store.manifest_lock, pytest.raises(WriteStallError) as caught:  # no flush ends
+            for number in range(1000):
+                tree.put(b"%06d" % number, b"v" * 100)
+        assert caught.value.waited_seconds >= 0.05
+        written = tree.last_sequence
+        tree.flush()
+        assert tree.pressure is Pressure.NONE
+        assert len(list(tree.scan())) == written
+        assert tree.stats().stalls == 1

@@ -8,7 +8,9 @@ Theory of operation. In order of preference:
    of level 0 that overlap nothing are never merged: they cost a reader nothing.
 3. A level that is over its target: the table with the least overlap below it goes one level
    down; if nothing overlaps there, it is moved without being read.
-4. A table with more than `holes_max` holes is rewritten in place.
+4. Tables of level 0 that overlap nothing anywhere, once there are many, go to the deepest level
+   unread. (They came to level 0 because a merge was running around them.)
+5. A table with more than `holes_max` holes is rewritten in place.
 
 The base level and the targets follow the data (as in RocksDB's dynamic levels): the deepest
 level has no target, each one above it a `level_multiplier`-th of the one below, and the base
@@ -150,11 +152,32 @@ def choose(version: Version, options: Options) -> Plan | None:
     score, level = max(candidates, default=(0.0, 0))
     if score > 1.0:
         return _from_level(version, level)
+    if len(version.levels[0]) >= options.level0_slow:
+        apart = isolated(version)
+        if apart:
+            return Move(tuple(apart), DEEPEST)
     if version.holes:
         for at, table in version.tables():
             if len(version.holes_in(table)) > options.holes_max and at:
                 return _merge([(at, table)], at, "too many holes")
     return None
+
+
+def isolated(version: Version) -> list[TableMeta]:
+    """Return the tables of level 0 that share no key range with any other table."""
+    ordered = sorted(version.levels[0], key=lambda table: table.lower)
+    found: list[TableMeta] = []
+    reach = b""  # no table before this one ends after it
+    for at, table in enumerate(ordered):
+        following = ordered[at + 1] if at + 1 < len(ordered) else None
+        if (
+            (at == 0 or reach <= table.lower)
+            and (following is None or table.upper <= following.lower)
+            and version.is_empty_between(table.lower, table.upper, range(1, LEVELS))
+        ):
+            found.append(table)
+        reach = max(reach, table.upper)
+    return found
 
 
 def _from_level0(version: Version, base: int, where: bytes) -> Plan:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from streambus_storage._recovery import Opened
     from streambus_storage._scan import Release
     from streambus_storage._sstable_reader import Table
+    from streambus_storage._store import Pressure
     from streambus_storage._view import View
     from streambus_storage._wal_reader import RecoveryReport
 
@@ -194,6 +195,15 @@ class LSMTree(Readable):
             StorageError: As for `put`.
         """
         return ingest(self._store, self._writer, self._flusher, items)
+
+    @property
+    def pressure(self) -> Pressure:
+        """How far flush and compaction are behind: what the next write has to expect.
+
+        An event loop asks before it writes: `Pressure.SLOW` delays a write by a millisecond or
+        two, `Pressure.STOP` makes it wait.
+        """
+        return self._store.pressure
 
     # -- durability ------------------------------------------------------------------------
 
