@@ -27,6 +27,7 @@ from tests.storage.scenarios.disk import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 COPY = "/data/copy"
@@ -134,12 +135,13 @@ def test_load_beside_marks_in_the_log_is_replayed_without_a_gap() -> None:
 
 
 def test_failed_append_to_the_log_is_final_unless_the_disk_is_full() -> None:
-    for write in (
+    writes: tuple[Callable[[LSMTree], int], ...] = (
         lambda t: t.put(b"k", b"v"),
         lambda t: t.put(b"k", b"v" * 20_000),
         lambda t: t.delete(b"k"),
         lambda t: t.delete_range(b"a", b"z"),
-    ):
+    )
+    for write in writes:
         world = new_world()
         tree = open_tree(world)
         tree.put(b"a", b"1", sync=True)

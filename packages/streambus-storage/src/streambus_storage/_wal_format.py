@@ -40,6 +40,9 @@ RECORD_HEADER_BYTES = _CHECKSUM.size + _HEAD.size
 _KEY_LENGTH = struct.Struct("<H")
 _WHOLE_PUT = struct.Struct("<QIIQQH")  # checksum, head and key length of a put
 
+_KEY_KINDS = frozenset((bytes,))
+_VALUE_KINDS = frozenset((bytes, type(None)))
+
 RangeOperation = tuple[int, bytes, bytes]
 """(position among the batch's operations, start, stop)"""
 
@@ -230,9 +233,7 @@ def _decode_columns(
     keys, values, rows = columns
     if not all(isinstance(column, list) for column in columns) or len(keys) != len(values):
         return None
-    if not all(type(key) is bytes for key in keys):
-        return None
-    if not all(value is None or type(value) is bytes for value in values):
+    if not (set(map(type, keys)) <= _KEY_KINDS and set(map(type, values)) <= _VALUE_KINDS):
         return None
     ranges: list[RangeOperation] = []
     for row in rows:

@@ -198,11 +198,10 @@ def replay(
     memtables: list[MemTable] = []
     ends: dict[int, int] = {}
     last, durable = flushed, flushed
+    files = _Files(file_system, directory)
     for position, segment in enumerate(segments):
         path = segment_path(directory, segment.number)
-        if not file_system.exists(path):
-            raise CorruptionError(path, 0, "a segment of the write-ahead log is missing")
-        data = read_whole(file_system, path)
+        data = files.pop(segment)
         file_bytes = len(data)
         if segment.sealed is not None:
             data = data[: segment.sealed]
@@ -226,7 +225,7 @@ def replay(
         if memtable.last_sequence >= memtable.first_sequence:
             memtables.append(memtable)
         behind = segments[position + 1 :]
-        follows = _first_sequence(file_system, directory, behind)
+        follows = _first_sequence(files, behind)
         if follows == last + 1 and (segment.sealed is None or end >= segment.sealed):
             # Nothing is missing: what lies behind the last record is a failed append's garbage.
             if reason:
@@ -235,14 +234,14 @@ def replay(
         if reason or follows is not None:
             durable = newest_durable_mark(data, end, seed, durable)
             for other in behind:
-                durable = max(durable, _durable_in(file_system, directory, other, durable))
+                durable = max(durable, _durable_in(files, other, durable))
             error = judge(path, end, reason or "records are missing", last, durable, segment.sealed)
             if error is not None:
                 raise error
             if file_bytes > end or reason:
                 report.torn.append(TornTail(path, end, file_bytes - end, reason))
             for other in behind:
-                _report_discarded(file_system, directory, other, report)
+                _report_discarded(files, other, report)
             return Replayed(memtables, ends, [other.number for other in behind], last)
     if durable > last:
         path = segment_path(directory, segments[-1].number) if segments else directory
@@ -250,17 +249,48 @@ def replay(
     return Replayed(memtables, ends, [], last)
 
 
-def _first_sequence(file_system: FileSystem, directory: str, segments: list[Segment]) -> int | None:
+class _Files:
+    """The contents of segments, each read once: one is looked into before its turn comes."""
+
+    def __init__(self, file_system: FileSystem, directory: str) -> None:
+        self._file_system = file_system
+        self._directory = directory
+        self._held: dict[int, bytes] = {}
+
+    def path(self, segment: Segment) -> str:
+        """Return the path of a segment."""
+        return segment_path(self._directory, segment.number)
+
+    def get(self, segment: Segment) -> bytes:
+        """Return the content, and keep it.
+
+        Raises:
+            CorruptionError: The file is missing.
+            StorageIOError: It cannot be read.
+        """
+        data = self._held.get(segment.number)
+        if data is None:
+            path = self.path(segment)
+            if not self._file_system.exists(path):
+                raise CorruptionError(path, 0, "a segment of the write-ahead log is missing")
+            data = self._held[segment.number] = read_whole(self._file_system, path)
+        return data
+
+    def pop(self, segment: Segment) -> bytes:
+        """Return the content, and keep it no longer; raises as `get`."""
+        data = self.get(segment)
+        del self._held[segment.number]
+        return data
+
+
+def _first_sequence(files: _Files, segments: list[Segment]) -> int | None:
     """Return the sequence number of the first operation in ``segments``; None: there is none.
 
     If it does not follow the last one before them, then the end of the log before them is
     missing, even where it was cut at the border of a record.
     """
     for segment in segments:
-        path = segment_path(directory, segment.number)
-        if not file_system.exists(path):
-            raise CorruptionError(path, 0, "a segment of the write-ahead log is missing")
-        data = read_whole(file_system, path)
+        path, data = files.path(segment), files.get(segment)
         seed, offset = check_wal_header(data, segment.number, path), WAL_HEADER_BYTES
         while isinstance(record := decode_record(data, offset, seed), WalRecord):
             if not record.is_mark:
@@ -269,22 +299,15 @@ def _first_sequence(file_system: FileSystem, directory: str, segments: list[Segm
     return None
 
 
-def _durable_in(file_system: FileSystem, directory: str, segment: Segment, above: int) -> int:
+def _durable_in(files: _Files, segment: Segment, above: int) -> int:
     """Return the newest durable mark of a segment, or ``above``."""
-    path = segment_path(directory, segment.number)
-    if not file_system.exists(path):
-        raise CorruptionError(path, 0, "a segment of the write-ahead log is missing")
-    data = read_whole(file_system, path)
-    seed = check_wal_header(data, segment.number, path)
+    data = files.get(segment)
+    seed = check_wal_header(data, segment.number, files.path(segment))
     return newest_durable_mark(data, WAL_HEADER_BYTES, seed, above)
 
 
-def _report_discarded(
-    file_system: FileSystem, directory: str, segment: Segment, report: RecoveryReport
-) -> None:
-    path = segment_path(directory, segment.number)
-    size = len(read_whole(file_system, path))
-    if size > WAL_HEADER_BYTES:
-        report.torn.append(
-            TornTail(path, 0, size - WAL_HEADER_BYTES, "a segment before it is torn")
-        )
+def _report_discarded(files: _Files, segment: Segment, report: RecoveryReport) -> None:
+    dropped = len(files.get(segment)) - WAL_HEADER_BYTES
+    if dropped > 0:
+        path = files.path(segment)
+        report.torn.append(TornTail(path, 0, dropped, "a segment before it is torn"))
