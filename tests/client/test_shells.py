@@ -369,6 +369,9 @@ def test_wrong_requests_are_named(name: str, address: str, new_topic: NewTopic) 
                 await ready(producer.submit_many(topic, [b"", 1]))
             with pytest.raises(InvalidArgumentError, match="1 entries beside 2"):
                 await ready(producer.submit_many(topic, [b"", b""], [b""]))
+            for keys in (None, [b"k", b"k"]):
+                with pytest.raises(RecordTooLargeError, match="split it"):
+                    await ready(producer.submit_many(topic, [b"", b"x" * (17 << 20)], keys))
             with pytest.raises(InvalidArgumentError, match="headers"):
                 await ready(producer.send(topic, b"", headers=[("h", 1)]))
             with pytest.raises(RecordTooLargeError):

@@ -12,7 +12,6 @@ from streambus_client._accumulator import (
     Accumulator,
     Outcome,
     PendingBatch,
-    columns_bytes,
     slices,
 )
 from streambus_client._encoding import check_bytes, check_column, header_bytes
@@ -138,12 +137,18 @@ class ProducerCore:
         """Divide columns over the partitions and cut them to batches.
 
         Without keys whole slices go to one partition, without work per record.
+
+        Raises:
+            RecordTooLargeError: a record fits no request.
+            PartitionNotFoundError: an explicit partition does not exist.
         """
         batch_bytes_max = self.options.batch_bytes_max
         if partition is not None or count == 1 or keys is None:
             runs = []
             for start, stop, size_bytes in slices(values, keys, batch_bytes_max):
                 where = self.place(topic, None, partition, count)
+                if size_bytes > RECORD_BYTES_MAX:
+                    raise too_large(topic, size_bytes)
                 part = None if keys is None else keys[start:stop]
                 runs.append(Run(where, part, values[start:stop], size_bytes))
                 if partition is None:
@@ -158,11 +163,15 @@ class ProducerCore:
                 group = groups[number] = ([], [])
             group[0].append(key)
             group[1].append(value)
-        return [
+        runs = [
             Run(TopicPartition(topic, number), part[start:stop], column[start:stop], size_bytes)
             for number, (part, column) in groups.items()
             for start, stop, size_bytes in slices(column, part, batch_bytes_max)
         ]
+        for run in runs:
+            if run.size_bytes > RECORD_BYTES_MAX:
+                raise too_large(topic, run.size_bytes)
+        return runs
 
     def raise_unseen(self) -> None:
         """Raise, once, the first failure that no future was asked about."""
@@ -223,7 +232,6 @@ def check_columns(
 
     Raises:
         InvalidArgumentError: a wrong type somewhere, or columns of different lengths.
-        RecordTooLargeError: all together are small enough to be looked at, and one is too large.
     """
     check_topic(topic)
     check_column("values", values)
@@ -233,10 +241,6 @@ def check_columns(
             raise InvalidArgumentError(
                 "keys", f"has {len(keys)} entries beside {len(values)} values"
             )
-    if columns_bytes(values, keys) > RECORD_BYTES_MAX:
-        largest = max(len(value) for value in values if value is not None)
-        if largest > RECORD_BYTES_MAX:
-            raise too_large(topic, largest)
 
 
 def check_topic(topic: str) -> None:
