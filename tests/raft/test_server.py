@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -17,6 +17,8 @@ from streambus_raft import (
     NodeId,
     RaftServer,
 )
+from streambus_raft._collector import Collector, Slot
+from streambus_raft._proposals import Proposals
 from streambus_raft.errors import (
     BusyError,
     ConfigError,
@@ -29,6 +31,9 @@ from streambus_raft.errors import (
     TransferError,
 )
 from tests.raft.servers import BACKENDS, Register, put, run, running, until
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -332,6 +337,46 @@ def test_a_configuration_that_contradicts_itself_is_refused(
 def test_timeouts_that_would_never_elect_are_refused() -> None:
     with pytest.raises(ConfigError, match="more than twice"):
         Config(node_id=NodeId(1), heartbeat_ticks=5, election_ticks=10)
+
+
+class Nobody:
+    """A waiter that nobody awaits."""
+
+    def done(self) -> bool:
+        return True
+
+    def set_result(self, value: Any) -> None:
+        raise AssertionError
+
+    def set_exception(self, exception: BaseException) -> None:
+        raise AssertionError
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise AssertionError
+
+
+def test_two_lives_of_a_node_with_one_seed_use_other_tickets() -> None:
+    async def test() -> None:
+        tickets = []
+        async with running(1) as cluster:
+            for _ in range(2):
+                server = await cluster.leader()
+                tickets.append(server._proposals._next_ticket)
+                await cluster.stop(1)
+                await cluster.start(1, (1,))
+        assert abs(tickets[0] - tickets[1]) > 1_000_000
+
+    run(test)
+
+
+def test_an_entry_of_an_earlier_life_answers_nobody_of_this_one() -> None:
+    proposals = Proposals(1, 100)
+    proposals.add(b"command", None, Slot(Collector(Nobody(), 1), 0))
+    (group,) = proposals.take_groups()
+    proposals.appended(group, index=7, term=3)
+    assert proposals.applied(group.ticket, index=5, term=3) is None
+    assert proposals.applied(group.ticket, index=7, term=2) is None
+    assert proposals.applied(group.ticket, index=7, term=3) is group
 
 
 def test_two_servers_of_one_node_are_refused() -> None:

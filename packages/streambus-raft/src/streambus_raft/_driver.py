@@ -399,7 +399,7 @@ class Driver:
                 answers = replica.apply(index, envelope)
                 self.applied_count += len(answers)
                 if envelope.node == node_id:
-                    group_applied = proposals.applied(envelope.ticket)
+                    group_applied = proposals.applied(envelope.ticket, index, term)
                     if group_applied is not None:
                         answer(group_applied.waiters, answers)
             elif kind == EntryKind.MEMBERSHIP:

@@ -466,7 +466,7 @@ class FileLogStorage:
         """
         if self._loss is None:
             self._loss = reason
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # best effort: it never raises
             file = self._files.open_append(self._path(CONDEMNED))
             try:
                 file.write(reason.encode())

@@ -133,12 +133,10 @@ class Proposals:
         group.index, group.term = index, term
         self._appended.append(group)
 
-    def applied(self, ticket: int) -> Group | None:
+    def applied(self, ticket: int, index: int, term: int) -> Group | None:
         """An entry of this node with ``ticket`` is applied: return its group if it is known."""
-        if self._appended and self._appended[0].ticket == ticket:
-            return self._appended.popleft()
         for group in self._appended:
-            if group.ticket == ticket:
+            if group.ticket == ticket and (group.index, group.term) == (index, term):
                 self._appended.remove(group)
                 return group
         return self.forwarded.pop(ticket, None)

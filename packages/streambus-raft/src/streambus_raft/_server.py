@@ -93,7 +93,7 @@ class RaftServer:
         keep_entries: How many entries before a snapshot stay in the log for slow followers.
         patience_ticks: How long a forwarded proposal, and a read without a leader, may wait; by
             default four times ``config.election_ticks``.
-        random: Election timeouts and the first ticket; seed it to repeat a run.
+        random: Election timeouts and the first ticket; seed it to repeat a run under virtual time.
 
     Raises:
         ConfigError: arguments contradict each other.
@@ -195,8 +195,12 @@ class RaftServer:
     def _assemble(self) -> Persister:
         self._loop = running_event_loop()
         self._signal = Signal(self._loop)
-        self._proposals = Proposals(self.node_id, self._random.randrange(1, NUMBER_MAX // 2))
-        core = RaftCore(self.config, self._storage, self._random)
+        # No two lives of a node may draw alike, even from one seed: an entry or an answer that was
+        # meant for the earlier life would find a caller of this one.
+        life = f"{self._random.getrandbits(64)} {anyio.current_time()}"
+        chance = random_module.Random(life)  # noqa: S311 - election timeouts and tickets, no secret
+        self._proposals = Proposals(self.node_id, chance.randrange(1, NUMBER_MAX // 2))
+        core = RaftCore(self.config, self._storage, chance)
         self._driver = Driver(
             core,
             self._storage,

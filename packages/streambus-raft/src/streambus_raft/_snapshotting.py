@@ -99,8 +99,9 @@ class Snapshotting:
             logger.warning("a snapshot could not be written: %s", exc)
         except StateMachineError:
             pass  # the driver was told
-        except RaftError as exc:
-            self._driver.fail(exc)
+        except Exception as exc:
+            logger.exception("a snapshot could not be written")
+            self._driver.fail(StorageError(f"writing a snapshot failed: {exc!r}"))
 
     async def restore(self, meta: SnapshotMeta) -> None:
         """Give the state machine the state of a snapshot, in a thread; report to the driver."""
@@ -111,6 +112,9 @@ class Snapshotting:
                 self.restored_count += 1
         except RaftError as exc:
             failure = exc
+        except Exception as exc:
+            logger.exception("a snapshot could not be restored")
+            failure = StorageError(f"restoring a snapshot failed: {exc!r}")
         self._driver.restored(failure)
 
     def _read(self, meta: SnapshotMeta) -> Iterator[bytes]:

@@ -194,7 +194,7 @@ class TcpTransport:
         self._receiver = receiver
         async with listener, anyio.create_task_group() as group:
             self._group = group
-            group.start_soon(listener.serve, self._accept)
+            group.start_soon(self._listen_on, listener)
             for node_id, address in self._addresses.items():
                 self._dial(node_id, address)
             try:
@@ -333,6 +333,15 @@ class TcpTransport:
 
     # --- what comes in ---
 
+    async def _listen_on(self, listener: Any) -> None:
+        """Accept connections; where that fails (no descriptors left), go on after a pause."""
+        while True:
+            try:
+                await listener.serve(self._accept)
+            except* OSError as group:
+                logger.warning("node %d cannot accept connections: %r", self._node_id, group)
+            await anyio.sleep(self.options.backoff_seconds_min)
+
     async def _accept(self, stream: ByteStream) -> None:
         if self._greeting >= self.options.greetings_pending_max:
             self.metrics.refusals += 1
@@ -346,6 +355,10 @@ class TcpTransport:
         except MessageError as exc:
             self.metrics.garbage += 1
             logger.warning("an accepted connection was closed: %s", exc)
+        except Exception:
+            # A fault of ours in reading what came must not take the other connections along.
+            self.metrics.garbage += 1
+            logger.exception("an accepted connection was closed by a fault of the library itself")
 
     async def _serve(self, stream: ByteStream) -> None:
         reader = FrameReader(GREETING_BYTES_MAX)
