@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 _META_MEMTABLE_BYTES = 1024 * 1024
 _META_CACHE_BYTES = 1024 * 1024
 _DRAIN_POLL_S = 0.005
+_OBSERVE_DELAY_S = 0.25
 
 
 def _wall_clock_ms() -> int:
@@ -104,9 +105,9 @@ def _check_tracing() -> None:
         raise ConfigError([SettingError("tracing", "otlp", problem, remedy)])
 
 
-def _load_http() -> None:
-    importlib.import_module("structlog")
-    importlib.import_module("streambus_broker.observe.http")
+def _load(modules: list[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
 
 
 class Broker:
@@ -284,11 +285,17 @@ class Broker:
 
     async def _observe(self, listener: socket.socket | None) -> None:
         """Start what starting must not wait for: logs, health and metrics over HTTP."""
-        if listener is None:
-            self._sink.start()
-            return
-        await anyio.to_thread.run_sync(_load_http)  # the imports take longer than the start
+        # These imports take longer than all that came before them: they are left to a thread,
+        # and to a moment when the first clients have been served.
+        modules = ["structlog"] if self._sink.wanted else []
+        if listener is not None:
+            modules.append("streambus_broker.observe.http")
+        if modules:
+            await asyncio.sleep(_OBSERVE_DELAY_S)
+            await anyio.to_thread.run_sync(_load, modules)
         self._sink.start()
+        if listener is None:
+            return
         from streambus_broker.observe.http import serve_http
 
         await serve_http(self, listener)

@@ -71,6 +71,11 @@ class LogSink:
         self._early: deque[dict[str, Any]] = deque(maxlen=_EARLY_EVENTS_MAX)
         self._sparse_left = _SPARSE_PER_TICK
 
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is written at all."""
+        return self._stream is not None
+
     def logger(self, component: str, levels: Mapping[str, str]) -> Logger:
         """Make the logger of a component."""
         return Logger(component, self, levels[component])
