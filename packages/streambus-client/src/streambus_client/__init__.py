@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from streambus_client._blocking._consumer import Consumer
     from streambus_client._blocking._futures import SendFuture, SendManyFuture
     from streambus_client._blocking._producer import Producer
+    from streambus_client._cluster_operations import (
+        ClusterDescription,
+        ClusterMember,
+        Election,
+        PartitionTrouble,
+    )
     from streambus_client._types import (
         BrokerHealth,
         BrokerInfo,
@@ -51,12 +57,16 @@ __all__ = [
     "BrokerHealth",
     "BrokerInfo",
     "ClientError",
+    "ClusterDescription",
     "ClusterInfo",
+    "ClusterMember",
     "ComponentStatus",
     "Consumer",
+    "Election",
     "Headers",
     "PartitionInfo",
     "PartitionOffsets",
+    "PartitionTrouble",
     "Producer",
     "Record",
     "RecordColumns",
@@ -81,12 +91,16 @@ _HOMES = {
     "BrokerHealth": "streambus_client._types",
     "BrokerInfo": "streambus_client._types",
     "ClientError": "streambus_client.errors",
+    "ClusterDescription": "streambus_client._cluster_operations",
     "ClusterInfo": "streambus_client._types",
+    "ClusterMember": "streambus_client._cluster_operations",
     "ComponentStatus": "streambus_client._types",
     "Consumer": "streambus_client._blocking._consumer",
+    "Election": "streambus_client._cluster_operations",
     "Headers": "streambus_client._types",
     "PartitionInfo": "streambus_client._types",
     "PartitionOffsets": "streambus_client._types",
+    "PartitionTrouble": "streambus_client._cluster_operations",
     "Producer": "streambus_client._blocking._producer",
     "Record": "streambus_client._types",
     "RecordColumns": "streambus_client._types",

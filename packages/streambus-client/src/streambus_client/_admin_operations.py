@@ -59,7 +59,7 @@ def create_topic(
     new = NewTopic(name, partitions, replication_factor, dict(config))
     timeout_ms = _left_ms(session, deadline)
     request = CreateTopicsRequest((new,), timeout_ms, validate_only)
-    yield from _at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
+    yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
 
 
 def delete_topic(
@@ -67,7 +67,7 @@ def delete_topic(
 ) -> Operation[None]:
     """Delete a topic with all its records, or say whether it could be."""
     request = DeleteTopicsRequest((name,), _left_ms(session, deadline), validate_only)
-    yield from _at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
+    yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
     if not validate_only:
         session.cluster.topics.pop(name, None)
 
@@ -83,7 +83,7 @@ def alter_topic(
     """Change a topic, whole or not at all, or say whether it could be."""
     change = TopicAlteration(name, partitions, dict(config))
     request = AlterTopicsRequest((change,), _left_ms(session, deadline), validate_only)
-    yield from _at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
+    yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
     session.cluster.mark_stale(name)
 
 
@@ -204,7 +204,7 @@ def broker_health(session: Session, deadline: float) -> Operation[list[BrokerHea
     return healths
 
 
-def _at_controller(
+def at_controller(
     session: Session,
     request: tuple[Any, ...],
     subject: str,

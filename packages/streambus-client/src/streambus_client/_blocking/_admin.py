@@ -15,13 +15,25 @@ from streambus_client._admin_operations import (
     topic_offsets,
 )
 from streambus_client._blocking._driver import BlockingClient
+from streambus_client._cluster_operations import (
+    alter_member,
+    describe_cluster,
+    elect_leaders,
+    reassign,
+    set_replication_factor,
+)
 from streambus_client._options import ClientOptions
 from streambus_client._settings import alteration_text, config_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from random import Random
 
+    from streambus_client._cluster_operations import (
+        ClusterDescription,
+        Election,
+        MemberAction,
+    )
     from streambus_client._types import (
         BrokerHealth,
         ClusterInfo,
@@ -29,6 +41,7 @@ if TYPE_CHECKING:
         Timestamp,
         TopicDescription,
         TopicListing,
+        TopicPartition,
     )
 
 
@@ -200,3 +213,67 @@ class Admin(BlockingClient):
             BrokerUnreachableError: no broker answered in time.
         """
         return self._run(broker_health(self._session, self._deadline()))
+
+    def describe_cluster(self) -> ClusterDescription:
+        """Give members and partitions that need attention, as the controller sees them.
+
+        Raises:
+            BrokerUnreachableError: no broker answered in time.
+            BrokerError: the broker is one on its own, and knows no members.
+        """
+        return self._run(describe_cluster(self._session, self._deadline()))
+
+    def alter_member(self, node_id: int, action: MemberAction) -> None:
+        """Change one member of the cluster.
+
+        Args:
+            node_id: which.
+            action: ``promote`` (learner to voter of the metadata group), ``demote``, ``remove``
+                (it holds nothing any more), ``transfer`` (make it the controller),
+                ``maintenance_on`` (leadership and new replicas stay away), ``maintenance_off``.
+
+        Raises:
+            BrokerError: it cannot be done; the error says why.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        self._run(alter_member(self._session, node_id, action, self._deadline()))
+
+    def reassign(self, moves: Mapping[TopicPartition, Sequence[int] | None]) -> None:
+        """Move partitions to other brokers in the background, all or none.
+
+        Args:
+            moves: for each partition the node ids of its replicas, the preferred leader first;
+                None cancels what is under way.
+
+        Raises:
+            TopicNotFoundError, PartitionNotFoundError: as they say.
+            BrokerError: a broker is unknown, or nothing is under way that could be cancelled.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        self._run(reassign(self._session, moves, self._deadline()))
+
+    def set_replication_factor(self, topic: str, factor: int) -> None:
+        """Give every partition of a topic so many replicas; the cluster chooses where.
+
+        Raises:
+            TopicNotFoundError: there is no such topic.
+            BrokerError: there are not so many brokers.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        self._run(set_replication_factor(self._session, topic, factor, self._deadline()))
+
+    def elect_leaders(
+        self, partitions: Iterable[TopicPartition] | None = None, *, unclean: bool = False
+    ) -> Election:
+        """Give partitions back to their preferred leaders, where those are in sync.
+
+        Args:
+            partitions: which; None for all.
+            unclean: for partitions without a leader, take any replica that is alive, although it
+                was not in sync. Acknowledged records may be lost; the warnings say of which.
+
+        Raises:
+            TopicNotFoundError, PartitionNotFoundError: as they say.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return self._run(elect_leaders(self._session, partitions, unclean, self._deadline()))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from streambus_client import Admin
+from streambus_client import Admin, TopicPartition
 from streambus_client._cli._options import (
     DEFAULT_BROKERS,
     Brokers,
@@ -134,6 +134,18 @@ def describe(
     )
 
 
+def _move(topic: str, text: str) -> tuple[TopicPartition, tuple[int, ...] | None]:
+    """Read ``PARTITION:NODE,NODE,...`` or ``PARTITION:cancel``."""
+    number, _, nodes = text.partition(":")
+    try:
+        where = TopicPartition(topic, int(number))
+        return where, None if nodes == "cancel" else tuple(int(each) for each in nodes.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not of the form PARTITION:NODE,NODE,... or PARTITION:cancel"
+        ) from None
+
+
 @app.command()
 def alter(
     name: Name,
@@ -144,11 +156,40 @@ def alter(
     unset: Annotated[
         list[str] | None, typer.Option("--unset", help="Back to the default; repeatable.")
     ] = None,
+    replication_factor: Annotated[
+        int | None,
+        typer.Option("--replication-factor", "-r", help="Replicas of every partition."),
+    ] = None,
+    assignment: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="PARTITION:NODE,NODE,... moves it; PARTITION:cancel cancels; repeatable."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Change partitions or settings of a topic, all or nothing."""
+    """Change partitions or settings of a topic, all or nothing; or move its replicas.
+
+    Replicas are copied in the background; `streambus cluster check` shows what is under way.
+    """
+    if replication_factor is not None or assignment:
+        if (
+            partitions is not None
+            or config
+            or unset
+            or dry_run
+            or (replication_factor is not None and assignment)
+        ):
+            raise typer.BadParameter("--replication-factor and --assignment stand alone")
+        with _admin(brokers, timeout_s) as admin:
+            if replication_factor is not None:
+                admin.set_replication_factor(name, replication_factor)
+            else:
+                admin.reassign(dict(_move(name, text) for text in assignment or []))
+        say(f"replicas of topic {name} are being moved")
+        return
     changes: dict[str, object | None] = {**parse_settings(config), **dict.fromkeys(unset or [])}
     if partitions is None and not changes:
         raise typer.BadParameter("nothing to change; give --partitions, --config or --unset")
