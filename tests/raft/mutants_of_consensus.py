@@ -30,6 +30,7 @@ MUTANTS = [
         "            or self.vote != written.vote\n",
         "",
         "a vote alone does not cause a write",
+        "tests/raft/test_scenarios_elections.py::test_01_vote_within_a_known_term_is_written_too",
     ),
     Mutant(
         "term-not-written",
@@ -81,6 +82,8 @@ MUTANTS = [
         "    if not membership.outgoing:\n        return first\n",
         "    return first\n",
         "a joint election ignores the outgoing voters",
+        "tests/raft/test_quorum.py"
+        "::test_joint_election_is_won_by_both_and_lost_when_one_cannot_be_won",
     ),
     Mutant(
         "pre-vote-counts-as-vote",

@@ -94,6 +94,8 @@ MUTANTS = [
         "    if not node.committed_in_term():\n        raise",
         "    if not node.term_start:\n        raise",
         "two leaders each remove a node and both find a majority (2015)",
+        "tests/raft/test_scenarios_membership.py"
+        "::test_03_no_change_before_an_entry_of_the_term_is_committed",
     ),
     Mutant(
         "two-changes-at-once",
@@ -101,6 +103,7 @@ MUTANTS = [
         "    if is_pending(node):\n        raise",
         "    if node.track.current.is_joint:\n        raise",
         "a second change begins before the first is committed",
+        "tests/raft/test_scenarios_membership.py::test_03_one_change_at_a_time",
     ),
     Mutant(
         "joint-left-before-commit",

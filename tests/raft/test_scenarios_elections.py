@@ -65,6 +65,21 @@ def test_01_crash_between_vote_and_disk_loses_the_vote_unheard() -> None:
     assert [(each.to, each.granted) for each in box.take(VoteReply)] == [(3, True)]
 
 
+def test_01_vote_within_a_known_term_is_written_too() -> None:
+    box = Cluster(check_quorum=False)[1]
+    _grow(box, 1, 1, 3)
+    box.step(vote_request(2, 1, 2, 1, 1))  # its log is too short, but its term counts
+    box.work()
+    assert [each.granted for each in box.take(VoteReply)] == [False]
+    box.step(vote_request(3, 1, 2, 3, 1))
+    box.work()
+    assert [each.granted for each in box.take(VoteReply)] == [True]
+    box.crash()
+    box.step(vote_request(2, 1, 2, 9, 1))
+    box.work()
+    assert [each.granted for each in box.take(VoteReply)] == [False]
+
+
 @pytest.mark.parametrize("pre_vote", [True, False])
 def test_01_candidate_alone_waits_for_its_disk(pre_vote: bool) -> None:
     box = Cluster([1], pre_vote=pre_vote)[1]

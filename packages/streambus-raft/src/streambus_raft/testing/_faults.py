@@ -140,7 +140,6 @@ class Faults:
     def _heal(self) -> bool:
         was = bool(self.simulation.blocked)
         self.simulation.blocked.clear()
-        self.simulation.loss = self.simulation.plan.loss
         return was
 
     def _lossy(self) -> None:
