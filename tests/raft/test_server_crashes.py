@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 CLIENTS = 3
-SECONDS = 2.5
+SECONDS = 1.5
 
 
 class Journal(Register):
@@ -106,7 +106,7 @@ class CrashingCluster(Cluster):
                 raise
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> None:
     async def test() -> None:
         async with anyio.create_task_group() as outer:
@@ -132,8 +132,8 @@ def test_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> None:
                         trial.disks[node].power_cut()
                         await cluster.start(node)
             await agree(cluster, trial)
-            assert trial.cuts > 2
-            assert len(trial.acknowledged) > 20
+            assert trial.cuts > 1
+            assert len(trial.acknowledged) > 10
             outer.cancel_scope.cancel()
 
     try:

@@ -2,7 +2,8 @@
 
 Bring your own by two methods. The core tolerates loss, repetition, delay and reordering, so a
 transport need not retry, acknowledge or store anything; it must not change messages, deliver them
-to the wrong node, or block the event loop.
+to the wrong node, or block the event loop. One kind must not be repeated: a ``Forward`` carries
+proposals, and a leader knows repetitions of the recent ones alone.
 """
 
 from __future__ import annotations
