@@ -53,7 +53,7 @@ SERVER_TARGETS = {
     "auto_create_topics": Target(bool, default=False),
     "default_partitions": Target(int, 1, 10_000, default=1),
     "rack": Target(str, default=""),
-    "broker_session_ms": Target(int, 200, 3_600_000, default=1_500),
+    "broker_session_ms": Target(int, 200, 3_600_000, default=1_800),
     "replica_lag_ms_max": Target(int, 100, 3_600_000, default=10_000),
     "leader_balance_ms": Target(int, 100, DAY_MS, default=30_000),
     "replication_throttle_bytes_per_s": Target(int, 1, INT64_MAX, unlimited=True, default=-1),
