@@ -5,7 +5,7 @@ the rules of fairness, and each module there for what its figures mean.
 
     hatch run bench storage                         # 10⁶ entries, a quarter of an hour
     hatch run bench storage --entries 100000 --repeats 2 --only points
-    hatch run bench storage --open-gib 10 --only open
+    hatch run bench storage --open-gib 10 --only large --engines StreamBus
     hatch run bench storage --growth 10000000 --only growth
 """
 
@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--engines", nargs="+", metavar="NAME", help="by default all")
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, "large"), default=PARTS)
     parser.add_argument(
         "--open-gib", type=float, default=1.0, help="size for 'open with much data'"
     )
@@ -55,6 +56,8 @@ def main(arguments: list[str]) -> int:
         "LMDB": contenders.LMDB,
         "SQLite": contenders.SQLite,
     }
+    if given.engines:
+        makers = {n: makers[n] for n in makers if n in given.engines or n == StreamBus.name}
     try:
         arena = Arena(scratch, given.entries, given.repeats, given.seed, makers)
         gc.freeze()  # the pairs of all contenders are not any contender's garbage
@@ -79,7 +82,8 @@ def run(arena: Arena, given: argparse.Namespace) -> int:
     def add(rows: list[Row]) -> None:
         report.add(*rows)
         for row in rows:
-            print(f"{row.what}: {row.figure:.4g} {row.unit} ({row.baseline_name} {row.baseline})")
+            beside = f" ({row.baseline_name} {row.baseline:.4g})" if row.baseline else ""
+            print(f"{row.what}: {row.figure:.4g} {row.unit}{beside}")
 
     if "points" in given.only:
         add(points.writes(arena))
@@ -94,6 +98,7 @@ def run(arena: Arena, given: argparse.Namespace) -> int:
         add(points.amplification(arena))
     if "open" in given.only:
         add(opening.after_crash(arena))
+    if "open" in given.only or "large" in given.only:
         add(opening.with_much_data(arena, given.open_gib))
     if "log" in given.only:
         rows = log_workload.log_rows(arena, given.log_mib << 20)
@@ -111,4 +116,4 @@ def run(arena: Arena, given: argparse.Namespace) -> int:
         add(growth.growth_rows(curves))
         if save:
             plots.lines(curves, "storage-growth", "How the cost of an entry grows")
-    return report.finish(save=save and tuple(given.only) == PARTS)
+    return report.finish(save=save and tuple(given.only) == PARTS and not given.engines)

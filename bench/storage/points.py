@@ -32,7 +32,9 @@ Samples = dict[str, Sample]
 def rows(
     what: str, samples: Samples, unit: str, targets: dict[str, Target], note: str = ""
 ) -> list[Row]:
-    """One row per baseline that took part."""
+    """One row per baseline that took part; alone, our figure without one."""
+    if list(samples) == [OURS]:
+        return [Row(what, samples[OURS].median, unit, note=note, sample=samples[OURS])]
     return [
         compare(what, samples, unit, ours=OURS, baseline=name, target=targets.get(name), note=note)
         for name in samples
