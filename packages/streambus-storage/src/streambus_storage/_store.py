@@ -258,8 +258,8 @@ class Store:
         state = self.state
         return state is not None and state.active.bytes >= 2 * self.options.memtable_bytes
 
-    def refresh_gate(self) -> None:
-        """Recompute how far the background is behind. Call after every change of state."""
+    def measure_pressure(self) -> Pressure:
+        """Compute how far the background is behind, now. Without side effects."""
         state = self.state
         pressure = Pressure.NONE
         if state is not None and self.manifest is not None:
@@ -274,6 +274,11 @@ class Store:
                     pressure = Pressure.STOP
                 elif deepest >= options.level0_slow:
                     pressure = Pressure.SLOW
+        return pressure
+
+    def refresh_gate(self) -> None:
+        """Recompute how far the background is behind. Call after every change of state."""
+        pressure = self.measure_pressure()
         self.pressure = pressure
         self.gate = (
             pressure is not Pressure.NONE
@@ -281,7 +286,7 @@ class Store:
             or self.manifest is None
             or self.closing
             or self.held
-            or state is None
+            or self.state is None
         )
         self.scheduler.notify()
 

@@ -279,7 +279,9 @@ class Writer:
         timeout = store.options.stall_seconds_max
         passed = store.scheduler.wait(
             lambda: (
-                store.pressure is not Pressure.STOP
+                # Measured, not remembered: of two threads that refresh it the slower one may
+                # have written down what was true before the other's work was done.
+                store.measure_pressure() is not Pressure.STOP
                 or store.closing
                 or store.failure is not None
                 or isinstance(store.background_error, DiskFullError)
