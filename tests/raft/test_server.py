@@ -285,6 +285,31 @@ def test_limits_are_typed_errors_and_pass() -> None:
     run(test)
 
 
+def test_what_waits_for_a_leader_is_bounded() -> None:
+    async def test() -> None:
+        limits = {"command_bytes_max": 2000, "uncommitted_bytes_max": 6000}
+        async with running(forward=True, limits=limits, patience_ticks=30) as cluster:
+            follower = await cluster.follower()
+            for node in [node for node in cluster.servers if node != follower.node_id]:
+                await cluster.stop(node)
+            refused: list[type[Exception]] = []
+
+            async def attempt() -> None:
+                try:
+                    await follower.propose(put("a", "x" * 1700))
+                except (BusyError, NotLeaderError, ProposalUnknownError) as exc:
+                    refused.append(type(exc))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(10):
+                    group.start_soon(attempt)
+                    await anyio.sleep(0.001)
+            assert 0 < refused.count(BusyError) < 10
+            assert len(refused) == 10
+
+    run(test)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cancelling_stops_the_waiting_not_the_proposal(backend: str) -> None:
     async def test() -> None:

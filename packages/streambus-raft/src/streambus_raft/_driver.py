@@ -73,6 +73,7 @@ class Driver:
         signal: Set whenever there is something to do for :meth:`turn`.
         forward: Whether proposals are sent on to the leader.
         patience_ticks: How long a forwarded proposal, or a read without a leader, waits.
+        sent_on_bytes_max: How much may wait for a leader; more is refused as busy.
         on_standing: Told when role, term or leader changed.
         on_restore: Told that a snapshot must be restored; to be reported by :meth:`restored`.
     """
@@ -88,6 +89,7 @@ class Driver:
         *,
         forward: bool,
         patience_ticks: int,
+        sent_on_bytes_max: int,
         on_standing: Callable[[Standing], None],
         on_restore: Callable[[SnapshotMeta], None],
     ) -> None:
@@ -110,6 +112,7 @@ class Driver:
         self._signal = signal
         self._forward = forward
         self._patience_ticks = patience_ticks
+        self._sent_on_bytes_max = sent_on_bytes_max
         self._on_standing = on_standing
         self._on_restore = on_restore
         self._node_id = NodeId(core.status().node_id)
@@ -119,6 +122,8 @@ class Driver:
         self._persisted = 0
         """Reported since the last turn."""
         self._durable = 0
+        self._sent_on_bytes = 0
+        """What waits for a leader or for its answer; counted anew at every tick."""
         self._held: list[Group] = []
         """Groups that wait for a leader to be known."""
         self._to_apply: deque[SnapshotMeta | list[Entry]] = deque()
@@ -233,6 +238,8 @@ class Driver:
             else:
                 fail(group.waiters, lambda: NotLeaderError(None, "no leader was found in time"))
         self._held = still
+        waiting = [*still, *self.proposals.forwarded.values()]
+        self._sent_on_bytes = sum(len(group.data) for group in waiting)
         for read in self.reading.tick(self.ticks):
             fail((read.waiter,), lambda: NotLeaderError(None, "no leader confirmed the read"))
 
@@ -260,7 +267,14 @@ class Driver:
         if not self._forward:
             fail(group.waiters, _again(error))
             return
-        group.deadline_tick = group.deadline_tick or self.ticks + self._patience_ticks
+        if not group.deadline_tick:
+            size = len(group.data)
+            if self._sent_on_bytes and self._sent_on_bytes + size > self._sent_on_bytes_max:
+                pending, limit = self._sent_on_bytes, self._sent_on_bytes_max
+                fail(group.waiters, lambda: BusyError(pending, limit, "bytes for the leader"))
+                return
+            self._sent_on_bytes += size
+            group.deadline_tick = self.ticks + self._patience_ticks
         leader = error.leader
         if not leader or leader == self._node_id:
             group.pause_until_tick = self.ticks + 1

@@ -210,6 +210,7 @@ class RaftServer:
             self._signal,
             forward=self._forward,
             patience_ticks=self._patience_ticks,
+            sent_on_bytes_max=self.config.uncommitted_bytes_max,
             on_standing=self._note_standing,
             on_restore=self._begin_restore,
         )
