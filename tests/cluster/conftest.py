@@ -53,7 +53,7 @@ class Cluster:
         settings: dict[str, object] = {
             "data_dir": str(self.path / str(node_id)), "http": "off", "node_id": node_id,
             "listen": self.addresses[node_id - 1], "voters": self.voters,
-            "broker_session_ms": 4000, **changes,
+            "broker_session_ms": 4000, "leader_balance_ms": 1000, **changes,
         }  # fmt: skip
         return BrokerConfig(**settings)  # type: ignore[arg-type]  # by name
 

@@ -71,3 +71,20 @@ def test_a_dead_broker_shows_in_the_check(cluster: Cluster) -> None:
     code, output = run(cluster_command, "check", "-b", cluster.bootstrap, "-o", "json")
     assert code == 8
     assert {each["problem"] for each in json.loads(output)} == {"under_replicated"}
+
+
+def test_the_metrics_tell_of_replication(cluster: Cluster) -> None:
+    from streambus_broker.observe.metrics import Metrics
+
+    with Admin(cluster.bootstrap) as admin:
+        admin.create_topic("t", partitions=1, replication_factor=3)
+    with Producer(cluster.bootstrap) as producer:
+        producer.send("t", b"x")
+    leader = cluster.record("t")[0]
+    metrics = Metrics(cluster.broker(leader))
+    small, detail = metrics.page("small").decode(), metrics.page("detail").decode()
+    assert "streambus_partitions_led 1.0" in small
+    assert 'streambus_brokers{state="alive"} 3.0' in small
+    assert 'streambus_troubled_partitions{problem="offline"} 0.0' in small
+    assert detail.count("streambus_replica_lag_records{") == 2
+    assert "kafka_brokers 3.0" in metrics.page("kafka").decode()

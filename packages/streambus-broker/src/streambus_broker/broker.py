@@ -47,10 +47,11 @@ from streambus_storage import (
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from anyio.abc import TaskGroup
+    from prometheus_client.metrics_core import Metric
 
     from streambus_broker.config.broker import BrokerConfig
     from streambus_broker.metadata.registry import Registry
@@ -420,6 +421,15 @@ class Broker:
     def logger(self, component: str) -> Logger:
         """Make the logger of a component."""
         return self._sink.logger(component, self.config.levels())
+
+    def broker_count(self) -> int:
+        """How many brokers there are."""
+        return 1
+
+    def more_metrics(self, *, detail: bool = False) -> Iterator[Metric]:
+        """Metrics beside those of a broker on its own, for the small or the detailed page."""
+        del detail
+        return iter(())
 
     def health(self) -> Health:
         """Judge how this broker does."""

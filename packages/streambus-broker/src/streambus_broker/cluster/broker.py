@@ -32,7 +32,10 @@ from streambus_raft.errors import RaftError, TransferError
 from streambus_storage import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anyio.abc import TaskGroup
+    from prometheus_client.metrics_core import Metric
 
     from streambus_broker.api.table import Apis
     from streambus_broker.log.store import LogStore
@@ -235,6 +238,16 @@ class ClusterBroker(Broker):
                 with contextlib.suppress(TransferError, RaftError, CommandError):
                     await self.group.server.transfer_leadership(node_id)
                     return
+
+    def broker_count(self) -> int:
+        """How many brokers have a session."""
+        return len(self.node.state.living)
+
+    def more_metrics(self, *, detail: bool = False) -> Iterator[Metric]:
+        """Replication, leadership and the metadata group."""
+        from streambus_broker.cluster.metrics import cluster_metrics, partition_metrics
+
+        return partition_metrics(self) if detail else cluster_metrics(self)
 
     def health(self) -> Health:
         """Judge how this broker does, its part in the cluster included."""

@@ -42,6 +42,7 @@ class _Small:
         yield from _records(self._broker)
         yield from _storage(self._broker)
         yield from _broker(self._broker)
+        yield from self._broker.more_metrics()
 
 
 class _Detail:
@@ -65,6 +66,7 @@ class _Detail:
             for (topic, partition), log in self._broker.node.logs.items():
                 family.add_metric([topic, str(partition)], getattr(log, name))
             yield family
+        yield from self._broker.more_metrics(detail=True)
 
 
 class _Kafka:
@@ -76,7 +78,8 @@ class _Kafka:
     def collect(self) -> Iterator[Metric]:
         """Read every partition under kafka_exporter's names."""
         node = self._broker.node
-        yield GaugeMetricFamily("kafka_brokers", "Number of brokers.", value=1)
+        brokers = self._broker.broker_count()
+        yield GaugeMetricFamily("kafka_brokers", "Number of brokers.", value=brokers)
         counts = GaugeMetricFamily("kafka_topic_partitions", "Partitions.", labels=["topic"])
         labels = ["topic", "partition"]
         prefix = "kafka_topic_partition_"
