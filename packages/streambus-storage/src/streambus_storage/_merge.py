@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Slice = tuple[list[bytes], list[Any]]
 
 
+class PlainSlice(tuple[list[bytes], list[Any]]):
+    """A slice whose values are all bytes: nobody has to look at each of them again."""
+
+    __slots__ = ()
+
+
 class Source(NamedTuple):
     """A sorted source that is not begun before the merge reaches it.
 

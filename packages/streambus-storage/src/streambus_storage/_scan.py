@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from streambus_storage._merge import Slice, merge
+from streambus_storage._merge import PlainSlice, Slice, merge
 from streambus_storage._sstable_reader import Pending
 from streambus_storage.errors import ClosedError
 
@@ -119,8 +119,12 @@ def _live(
     sources = view.sources(start, stop, reverse=reverse, keep=keep)
     if not sources:
         return
-    for keys, values in merge(sources, reverse=reverse):
+    for part in merge(sources, reverse=reverse):
         check()
+        if type(part) is PlainSlice:
+            yield part
+            continue
+        keys, values = part
         kinds = set(map(type, values))
         if kinds == _PLAIN:
             yield keys, values

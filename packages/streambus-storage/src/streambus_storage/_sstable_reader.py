@@ -27,6 +27,7 @@ from streambus_storage._block import (
 )
 from streambus_storage._bloom import Filter, from_bytes
 from streambus_storage._errors_io import translate
+from streambus_storage._merge import PlainSlice
 from streambus_storage._sstable_format import FOOTER_BYTES, Footer, decode_footer
 from streambus_storage.errors import CorruptionError
 
@@ -305,7 +306,7 @@ class Table:
             if low or high < len(keys):
                 keys, values = keys[low:high], values[low:high]
             if keys:
-                yield keys, values
+                yield PlainSlice((keys, values)) if block.plain else (keys, values)
 
 
 class Pending:
