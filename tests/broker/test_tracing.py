@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from streambus_broker import EmbeddedBroker
 from streambus_broker.errors import SettingError
 from streambus_client import Admin, AsyncProducer, Consumer, Producer
-from tests.broker.conftest import config_for
+from tests.broker.conftest import config_for, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,9 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 def test_trace_reaches_the_collector_and_the_reader(tmp_path: Path, collector: Collector) -> None:
     with EmbeddedBroker(config_for(tmp_path / "data", tracing="otlp")) as broker:
+        running = broker.broker
+        assert running is not None
+        wait_until(lambda: running.node.server.tracer is not None)  # loaded beside serving
         with Admin(broker.address) as admin:
             admin.create_topic("orders")
         with (

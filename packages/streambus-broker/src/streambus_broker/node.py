@@ -88,13 +88,14 @@ class Node:
             StorageError: The data tree cannot be read.
         """
         for topic in self.registry.topics.values():
-            self._open_topic(topic)
+            self._open_topic(topic, new=False)
 
     def leader_epoch(self, partition: PartitionRecord) -> int:
         """The epoch in force: on a single node it rises with every start."""
         return max(partition.leader_epoch, self.registry.cluster.generation)
 
-    def _open_topic(self, topic: TopicRecord) -> None:
+    def _open_topic(self, topic: TopicRecord, *, new: bool) -> None:
+        """Serve a topic's partitions; of those that are new nothing can be stored yet."""
         settings = self._defaults.overridden(topic.overrides)
         for number, record in enumerate(topic.partitions):
             known = self.logs.get((topic.name, number))
@@ -106,7 +107,8 @@ class Node:
             log = PartitionLog(topic.name, number, record.partition_id, settings)
             log.leader_epoch = self.leader_epoch(record)
             log.leads = record.leader == self.config.node_id
-            self.store.recover(log)
+            if not new:
+                self.store.recover(log)
             self.logs[topic.name, number] = log
 
     def _close_topic(self, topic: TopicRecord) -> None:
@@ -135,7 +137,7 @@ class Node:
             for topic in deleted:
                 self._close_topic(topic)
             for topic in changes.topics:
-                self._open_topic(topic)
+                self._open_topic(topic, new=True)
         if self.server.due:
             self.server.answer_due()
 
