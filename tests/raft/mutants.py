@@ -163,11 +163,11 @@ def main(arguments: list[str]) -> int:
         outcomes.append(outcome)
         verdict = "found " if outcome.found else "MISSED"
         print(f"{verdict} {outcome.cpu_seconds:6.1f} s  {name}: {outcome.how}", flush=True)
+        if options.table:
+            earlier = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+            TABLE.write_text(table([outcome], earlier), encoding="utf-8")
     found = sum(1 for outcome in outcomes if outcome.found)
     print(f"{found} of {len(outcomes)} found")
-    if options.table:
-        earlier = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
-        TABLE.write_text(table(outcomes, earlier), encoding="utf-8")
     return 0 if found == len(outcomes) else 1
 
 

@@ -112,6 +112,8 @@ MUTANTS = [
         "    current",
         "    if not node.committed_in_term():\n        return\n    current",
         "a joint configuration is left before it is committed",
+        "tests/raft/test_scenarios_membership.py"
+        "::test_16_joint_configuration_is_left_only_after_it_is_committed",
     ),
     Mutant(
         "configuration-survives-truncation",
@@ -119,6 +121,8 @@ MUTANTS = [
         "            node.track.truncate(fresh[0].index)\n",
         "",
         "a configuration whose entry was truncated stays in force",
+        "tests/raft/test_scenarios_membership.py"
+        "::test_16_configuration_is_in_force_when_it_is_in_the_log",
     ),
     Mutant(
         "snapshot-without-configuration",
@@ -126,6 +130,8 @@ MUTANTS = [
         "    node.track.restore(meta.index, meta.membership)\n",
         "",
         "an installed snapshot does not bring its configuration",
+        "tests/raft/test_scenarios_snapshots.py"
+        "::test_17_snapshot_s_configuration_beats_an_uncommitted_one",
     ),
     Mutant(
         "two-voters-changed-in-one-step",
@@ -133,6 +139,7 @@ MUTANTS = [
         "    joint = len(voters ^ before) > 1",
         "    joint = len(voters ^ before) > 3",
         "several voters change without a joint configuration",
+        "tests/raft/test_quorum.py::test_any_two_quorums_of_neighbouring_configurations_meet",
     ),
     # Snapshots
     Mutant(
@@ -141,6 +148,8 @@ MUTANTS = [
         "    node.send_durable(\n        SnapshotReply(",
         "    node.send(\n        SnapshotReply(",
         "an installed snapshot is acknowledged before it is on the disk",
+        "tests/raft/test_scenarios_snapshots.py"
+        "::test_18_snapshot_is_acknowledged_only_when_it_is_durable",
     ),
     Mutant(
         "snapshot-keeps-log",
@@ -155,6 +164,8 @@ MUTANTS = [
         "    if meta.index <= node.commit:",
         "    if meta.index < 0:",
         "a late snapshot takes the node back",
+        "tests/raft/test_scenarios_snapshots.py"
+        "::test_18_old_or_repeated_snapshot_takes_nothing_back",
     ),
     Mutant(
         "piece-out-of-place",

@@ -201,6 +201,22 @@ def test_16_new_leader_leaves_the_joint_configuration_exactly_once() -> None:
         assert len([each for each in configurations(box) if len(each.storages) < 5]) == 2
 
 
+def test_16_joint_configuration_is_left_only_after_it_is_committed() -> None:
+    cluster = Cluster([1, 2, 3], append_bytes_max=1)
+    leader = cluster.elect(1)
+    cluster.add(4)
+    cluster.add(5)
+    cluster.drop = lambda message: (
+        isinstance(message, AppendRequest)
+        and any(each.kind == EntryKind.MEMBERSHIP for each in message.entries)
+    )
+    leader.core.propose(b"before")
+    leader.core.propose_membership([change(VOTER, 4), change(VOTER, 5)])
+    cluster.settle()
+    assert leader.commands == [b"before"], "the commit has moved, but not over the change"
+    assert [each.is_joint for each in configurations(leader)] == [True]
+
+
 def test_16_configuration_is_in_force_when_it_is_in_the_log() -> None:
     """So there is no committed configuration that a candidate does not know of yet."""
     cluster = Cluster([1, 2, 3])

@@ -170,6 +170,21 @@ def test_18_old_or_repeated_snapshot_takes_nothing_back() -> None:
     assert len(cluster[3].restored) == 1
 
 
+def test_18_snapshot_is_acknowledged_only_when_it_is_durable() -> None:
+    cluster = Cluster()
+    leader = lagging(cluster)
+    box = cluster[3]
+    meta = leader.disk.snapshot()
+    box.step(SnapshotChunk(NodeId(1), NodeId(3), Term(1), 1, meta, 0, b"state " * 20))
+    box.work(durable=False)
+    assert box.take(SnapshotReply) == []
+    assert box.restored == []
+    box.persist()
+    box.work()
+    assert [reply.done for reply in box.take(SnapshotReply)] == [True]
+    assert box.restored == [meta]
+
+
 def test_18_commit_never_passes_an_unverified_log() -> None:
     """A follower with a divergent tail and a first piece must not commit that tail."""
     cluster = Cluster(snapshot_chunk_bytes=16)
