@@ -222,7 +222,7 @@ class Scenario:
         while self.simulation.loop.time() < end_s:
             await asyncio.sleep(random.expovariate(0.8))
             trouble = random.random()
-            if trouble < 0.5:
+            if trouble < 0.4:
                 await self._kill(random.choice(list(self.hosts.values())))
             elif trouble < 0.6:
                 hosts = list(self.hosts.values())
