@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import anyio
 
-from streambus_broker._version import __version__
 from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.config.addresses import OFF, split_address
 from streambus_broker.errors import ConfigError, DataDirectoryError, SettingError
@@ -184,10 +183,6 @@ class Broker:
         self.meta_tree = stack.enter_context(self._open_tree("meta", self._meta_options()))
         self.data_tree = stack.enter_context(self._open_tree("data", self._data_options()))
         server = DataServer(config, self.logger("network"))
-        if config.tracing != OFF:
-            from streambus_broker.observe.tracing import OtlpTracer
-
-            server.tracer = OtlpTracer(str(config.node_id), __version__)
         store = LogStore(self.data_tree, config.data_dir, config.tail_cache_bytes)
         self.node = node = await self._make_node(server, store)
         self.apis = self._serve_apis()
@@ -278,9 +273,6 @@ class Broker:
             connection.transport.abort()
         with contextlib.suppress(StorageError):
             self.data_tree.sync()
-        tracer, server.tracer = server.tracer, None
-        if tracer is not None:
-            await anyio.to_thread.run_sync(tracer.close)
         self._logger.info("stop", "broker stopped")
         self._sink.start()
 
