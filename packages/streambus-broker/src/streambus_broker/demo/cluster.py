@@ -38,6 +38,7 @@ class ClusterProcesses:
         address: Every broker's, comma-separated.
         started_s: When the brokers were started, or one was killed, on the monotonic clock.
         killed_node: Which was killed; 0 for none.
+        servers: The processes by node id.
     """
 
     def __init__(self, directory: str, count: int, topic: str) -> None:
@@ -48,7 +49,7 @@ class ClusterProcesses:
         self.started_s = 0.0
         self.killed_node = 0
         self._topic = topic
-        self._servers = {
+        self.servers = {
             node: ServerProcess(
                 f"{directory}/{node}",
                 address,
@@ -67,9 +68,9 @@ class ClusterProcesses:
             self._wait("a new leader for every partition", self._is_led)
             return
         self.started_s = time.monotonic()
-        for server in self._servers.values():
+        for server in self.servers.values():
             server.launch()
-        for server in self._servers.values():
+        for server in self.servers.values():
             server.wait_listening()
         self._wait("all brokers", self._is_formed)
 
@@ -79,37 +80,45 @@ class ClusterProcesses:
             leaders = Counter(one.leader for one in admin.describe_topic(self._topic).partitions)
         self.killed_node = leaders.most_common(1)[0][0]
         self.started_s = time.monotonic()
-        self._servers[self.killed_node].kill()
+        self.servers[self.killed_node].kill()
 
     def bring_back(self) -> bool:
         """Start the killed broker again; whether every replica gets in sync again."""
-        self._servers[self.killed_node].start()
+        self.servers[self.killed_node].start()
         try:
-            self._wait("all replicas in sync", self._is_in_sync)
+            self.wait_in_sync()
         except BrokerDiedError:
             return False
         return True
+
+    def wait_in_sync(self) -> None:
+        """Wait until every replica is in sync.
+
+        Raises:
+            BrokerDiedError: That does not come to be.
+        """
+        self._wait("all replicas in sync", self._is_in_sync)
 
     def memory_bytes(self) -> int | None:
         """Resident memory of the largest living broker."""
         known = [
             server.memory_bytes()
-            for node, server in self._servers.items()
+            for node, server in self.servers.items()
             if node != self.killed_node
         ]
         return max((each for each in known if each is not None), default=None)
 
     def check(self) -> None:
         """Notice an unexpected end; raises as a single broker's does."""
-        for node, server in self._servers.items():
+        for node, server in self.servers.items():
             if node != self.killed_node:
                 server.check()
 
     def stop(self) -> None:
         """End all of them."""
-        for server in self._servers.values():
+        for server in self.servers.values():
             server.ask_to_stop()
-        for server in self._servers.values():
+        for server in self.servers.values():
             server.stop()
 
     # --- what is waited for --------------------------------------------------------------------
@@ -125,7 +134,7 @@ class ClusterProcesses:
         raise BrokerDiedError(f"{what}: not within {_FORM_TIMEOUT_S:g} s")
 
     def _is_formed(self, admin: Admin) -> bool:
-        return len(admin.cluster().brokers) == len(self._servers)
+        return len(admin.cluster().brokers) == len(self.servers)
 
     def _is_led(self, admin: Admin) -> bool:
         partitions = admin.describe_topic(self._topic).partitions

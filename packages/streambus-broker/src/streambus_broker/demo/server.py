@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +77,14 @@ class ServerProcess:
         process = self._running()
         process.kill()
         self._reap(process)
+
+    def pause(self) -> None:
+        """Stop it with SIGSTOP: it is there, and does nothing."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._running().send_signal(signal.SIGCONT)
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM, without waiting for the end."""
