@@ -38,6 +38,7 @@ class ServerProcess:
         os.makedirs(directory, exist_ok=True)
         self.address = address
         self._flags = flags
+        self._asked = False
         self.started_s = 0.0
         self._data_dir = os.path.join(directory, "data")
         self._log_path = os.path.join(directory, "broker.log")
@@ -54,6 +55,7 @@ class ServerProcess:
 
     def launch(self) -> None:
         """Start the process, without waiting for it."""
+        self._asked = False
         command = [sys.executable, "-m", "streambus_broker", "--data-dir", self._data_dir]
         command += ["--listen", self.address, "--http", "off", *self._flags]
         self.started_s = time.monotonic()
@@ -88,7 +90,8 @@ class ServerProcess:
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM, without waiting for the end."""
-        if self._process is not None:
+        if self._process is not None and not self._asked:
+            self._asked = True  # a second signal would end it at once
             self._process.terminate()
 
     def stop(self) -> None:
@@ -96,7 +99,7 @@ class ServerProcess:
         process = self._process
         if process is None:
             return
-        process.terminate()
+        self.ask_to_stop()
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
