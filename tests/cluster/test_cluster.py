@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from streambus_broker.config.broker import BrokerConfig
@@ -107,3 +109,26 @@ def test_a_cluster_that_cannot_be_reached_is_named(tmp_path: object) -> None:
 
     with pytest.raises(BrokerError, match=r"cannot join the cluster at 127\.0\.0\.1:1"):
         EmbeddedBroker(config).start()
+
+
+def test_a_broker_that_lost_its_disk_is_rebuilt(cluster: Cluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        admin.create_topic("t", partitions=1, replication_factor=3)
+    sent = [b"%d" % number for number in range(20)]
+    with Producer(cluster.bootstrap) as producer:
+        for value in sent:
+            producer.send("t", value)
+    cluster.stop(3)
+    shutil.rmtree(cluster.path / "3")
+    state = cluster.broker(1).node.state
+    wait_until(lambda: state.brokers[3].fenced, "the loss noticed")
+    cluster.start(3)
+    wait_until(lambda: cluster.broker(3).health().ready, "the empty broker taken in", 30)
+    wait_until(lambda: len(cluster.record("t")[1]) == 3, "the empty broker in sync")
+    assert cluster.broker(3).node.logs["t", 0].next_offset == 20
+    with Admin(cluster.bootstrap) as admin:  # its vote on metadata was its old disk's
+        admin.alter_member(3, "demote")
+        admin.alter_member(3, "promote")
+    membership = cluster.broker(1).group.membership
+    assert 3 in membership.voters
+    assert membership.storage_of(3) in (None, cluster.broker(3).group.storage_id)  # type: ignore[arg-type]  # a node id

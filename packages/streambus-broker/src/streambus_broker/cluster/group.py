@@ -137,11 +137,13 @@ class MetadataGroup:
             election_ticks=ELECTION_TICKS,
             heartbeat_ticks=HEARTBEAT_TICKS,
         )
+        storage = TreeLogStorage(tree, random)
+        self.storage_id = storage.state().storage_id
         self.server = RaftServer(
             node_id,
             () if joins else tuple(voters),
             self.machine,
-            TreeLogStorage(tree, random),
+            storage,
             self.transport,
             config=config,
             join=joins,
