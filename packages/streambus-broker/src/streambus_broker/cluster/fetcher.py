@@ -310,10 +310,14 @@ class Fetchers:
             self._addresses[broker.broker_id] = address
             fetcher = self._fetchers.get(broker.broker_id)
             if broker.broker_id == self._node.config.node_id:
-                for each in self._fetchers.values():
-                    each.disconnect()
+                self.reconnect()
             elif fetcher is not None:
                 fetcher.disconnect()
+
+    def reconnect(self) -> None:
+        """Begin a new session with every leader."""
+        for fetcher in self._fetchers.values():
+            fetcher.disconnect()
 
     async def stop(self) -> None:
         """End all of them."""

@@ -88,6 +88,7 @@ class ReplicaSessions:
             return _frame(version, correlation_id, response)
         session = self._sessions.get(connection)
         if session is None or session.broker_id != request.broker_id:
+            self._end_all_of(request.broker_id)
             self._end(connection)
             session = self._sessions[connection] = _Session(request.broker_id)
         elif session.waiting is not None:  # the follower has news, and wants its turn now
@@ -214,6 +215,13 @@ class ReplicaSessions:
     def sweep(self) -> None:
         """End the sessions of connections that are gone."""
         for connection in [each for each in self._sessions if each.transport.is_closing()]:
+            self._end(connection)
+
+    def _end_all_of(self, broker_id: int) -> None:
+        """End a follower's older sessions: ended later, they would undo what the new one says."""
+        for connection in [
+            each for each, session in self._sessions.items() if session.broker_id == broker_id
+        ]:
             self._end(connection)
 
     def close(self) -> None:
