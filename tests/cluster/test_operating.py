@@ -7,6 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from streambus_broker.embedded import EmbeddedBroker
 from streambus_client import Admin, Producer, TopicPartition
 from streambus_client._cli import cluster as cluster_command
 from streambus_client._cli import topic as topic_command
@@ -88,3 +89,13 @@ def test_the_metrics_tell_of_replication(cluster: Cluster) -> None:
     assert 'streambus_troubled_partitions{problem="offline"} 0.0' in small
     assert detail.count("streambus_replica_lag_records{") == 2
     assert "kafka_brokers 3.0" in metrics.page("kafka").decode()
+
+
+def test_a_broker_on_its_own_is_all_of_its_cluster() -> None:
+    with EmbeddedBroker() as broker, Admin(broker.address) as admin:
+        admin.create_topic("t", partitions=3)
+        described = admin.describe_cluster()
+        assert [(each.node_id, each.state, each.leaders) for each in described.members] == [
+            (described.controller, "alive", 3)
+        ]
+        assert described.troubles == ()

@@ -10,7 +10,10 @@ from streambus_protocol import (
     ApiKey,
     ApiRange,
     BrokerInfo,
+    ClusterMember,
     ComponentHealth,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
     ErrorCode,
     HandshakeRequest,
     HandshakeResponse,
@@ -139,6 +142,27 @@ class ClusterApi:
             for number, record in enumerate(topic.partitions)
         )
         return TopicInfo(0, topic.name, topic.topic_id, partitions)
+
+    def describe(
+        self, connection: Connection, version: int, correlation_id: int, body: bytes
+    ) -> bytes:
+        """Answer DESCRIBE_CLUSTER: a broker on its own is all of its cluster.
+
+        Raises:
+            ProtocolError: It cannot be read.
+        """
+        del connection
+        decode_message(DescribeClusterRequest, body, version)
+        node = self._node
+        count = node.registry.partition_count
+        host, port = node.advertised
+        epoch = node.registry.cluster.generation
+        number = node.config.node_id
+        me = ClusterMember(number, host, port, None, epoch, "alive", "none", count, count)
+        cluster_id = node.registry.cluster.cluster_id
+        response = DescribeClusterResponse(0, None, cluster_id, "", number, 0, 0, (me,), count, ())
+        encoded = encode_message(response, version)
+        return response_frame(ApiKey.DESCRIBE_CLUSTER, version, correlation_id, encoded)
 
     def health(
         self,

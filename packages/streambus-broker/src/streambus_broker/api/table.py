@@ -72,6 +72,7 @@ def serve_apis(
         ApiKey.ALTER_TOPICS: topics.alter,
         ApiKey.DESCRIBE_TOPICS: topics.describe,
         ApiKey.HEALTH: cluster.health,
+        ApiKey.DESCRIBE_CLUSTER: cluster.describe,
         **(more or {}),
     }
     stats = {key.name.lower(): ApiStats() for key in handlers}

@@ -18,7 +18,7 @@ from streambus_broker.errors import BrokerError
 from streambus_broker.metadata.registry import CommandError
 from streambus_protocol import ErrorCode
 from streambus_raft import Change, ChangeKind, Config, NodeId, RaftServer
-from streambus_raft.errors import ProposalUnknownError, RaftError
+from streambus_raft.errors import ProposalUnknownError, RaftError, TransferError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -194,9 +194,20 @@ class MetadataGroup:
         elif action == "demote":
             await self.server.change_membership([Change(ChangeKind.LEARNER, NodeId(node_id))])
         elif action == "transfer":
-            await self.server.transfer_leadership(node_id)
+            await self._transfer(node_id)
         else:
             await self._remove(node_id)
+
+    async def _transfer(self, node_id: int) -> None:
+        """Make another voter the controller; one that is it already is fine."""
+        if node_id not in self.membership.voters:
+            raise CommandError(ErrorCode.INVALID_REQUEST, f"broker {node_id} is no voter")
+        if node_id == self.node_id:
+            return
+        try:
+            await self.server.transfer_leadership(node_id)
+        except TransferError as exc:  # it may be behind, or busy: the same again may work
+            raise CommandError(ErrorCode.REQUEST_TIMED_OUT, str(exc)) from exc
 
     async def _remove(self, node_id: int) -> None:
         """Take a broker out for good: it holds nothing, and is a member no more."""

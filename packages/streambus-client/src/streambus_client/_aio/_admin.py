@@ -221,7 +221,6 @@ class AsyncAdmin(AsyncClient):
 
         Raises:
             BrokerUnreachableError: no broker answered in time.
-            BrokerError: the broker is one on its own, and knows no members.
         """
         return await self._run(describe_cluster(self._session, self._deadline()))
 

@@ -219,7 +219,6 @@ class Admin(BlockingClient):
 
         Raises:
             BrokerUnreachableError: no broker answered in time.
-            BrokerError: the broker is one on its own, and knows no members.
         """
         return self._run(describe_cluster(self._session, self._deadline()))
 
