@@ -93,6 +93,7 @@ class Cluster:
     def record(self, topic: str, partition: int = 0) -> tuple[int, tuple[int, ...]]:
         """Leader and in-sync set of a partition, as some running broker knows them."""
         state = next(iter(self.brokers.values())).broker.node.state  # type: ignore[union-attr]  # it runs
+        wait_until(lambda: topic in state.topics, f"topic {topic} known to every broker")
         found = state.topics[topic].partitions[partition]
         return found.leader, found.in_sync
 

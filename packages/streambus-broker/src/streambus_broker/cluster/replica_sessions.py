@@ -218,11 +218,15 @@ class ReplicaSessions:
             self._end(connection)
 
     def _end_all_of(self, broker_id: int) -> None:
-        """End a follower's older sessions: ended later, they would undo what the new one says."""
+        """End a follower's older sessions: ended later, they would undo what the new one says.
+
+        Their connections end too, so that whoever still uses one begins anew and names everything.
+        """
         for connection in [
             each for each, session in self._sessions.items() if session.broker_id == broker_id
         ]:
             self._end(connection)
+            connection.transport.abort()
 
     def close(self) -> None:
         """Answer everybody: this broker shuts down."""
