@@ -6,6 +6,7 @@ import ssl
 import struct
 import subprocess
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-OPTIONS = TcpOptions(message_bytes_max=100_000, greeting_seconds_max=0.3, backoff_seconds_max=0.1)
+OPTIONS = TcpOptions(message_bytes_max=100_000, backoff_seconds_max=0.1)
 
 
 class Inbox:
@@ -67,7 +68,7 @@ async def listening(**options: Any) -> AsyncIterator[tuple[TcpTransport, Inbox]]
     """Node 1, with nobody to dial."""
     inbox = Inbox()
     transport = TcpTransport(
-        1, cluster="kv", listen=("127.0.0.1", 0), options=OPTIONS, random=Random(1), **options
+        1, cluster="kv", listen=("127.0.0.1", 0), random=Random(1), **{"options": OPTIONS} | options
     )
     async with transport.running(inbox):
         yield transport, inbox
@@ -216,7 +217,11 @@ def test_garbage_in_place_of_a_greeting_is_counted(greeting: bytes) -> None:
 
 def test_whoever_does_not_greet_is_shown_out() -> None:
     async def test() -> None:
-        async with listening() as (transport, _), await dial(transport, None) as stream:
+        impatient = replace(OPTIONS, greeting_seconds_max=0.1)
+        async with (
+            listening(options=impatient) as (transport, _),
+            await dial(transport, None) as stream,
+        ):
             assert await is_closed(stream)
             assert transport.metrics.connects == 0
 
