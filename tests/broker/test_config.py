@@ -185,3 +185,11 @@ def test_config_objects_check_themselves() -> None:
         BrokerConfig(node_id="1")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ConfigError, match="cleanup_policy"):
         TopicSettings(cleanup_policy="shred")
+
+
+def test_number_of_thousands_of_digits_is_a_wrong_value_like_any_other() -> None:
+    with pytest.raises(ConfigError, match="connections_max"):
+        load_config(None, {"STREAMBUS_CONNECTIONS_MAX": "9" * 5000}, {})
+    for port in ("9" * 5000, "\u00b2"):
+        with pytest.raises(ConfigError, match="listen"):
+            load_config(None, {"STREAMBUS_LISTEN": f"127.0.0.1:{port}"}, {})

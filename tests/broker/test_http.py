@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import socket
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -93,3 +95,18 @@ def test_details_and_kafka_names_are_pages_of_their_own(serving: EmbeddedBroker)
     assert kafka['kafka_topic_partitions{"topic": "orders"}'] == 2
     assert kafka["kafka_topic_partition_current_offset" + key] == 6
     assert kafka["kafka_topic_partition_under_replicated_partition" + key] == 0
+
+
+def test_what_is_no_http_is_told_in_the_log_as_json(tmp_path: Path) -> None:
+    log = io.StringIO()
+    config = config_for(tmp_path, http="127.0.0.1:0")
+    with EmbeddedBroker(config, log_stream=log) as broker:
+        assert get(broker, "/health/live")[0] == 200
+        assert broker.http_address is not None
+        host, _, port = broker.http_address.rpartition(":")
+        with socket.create_connection((host, int(port))) as stranger:
+            stranger.sendall(b"\x00\x01\x02 nonsense\r\n\r\n")
+            assert stranger.recv(100).startswith(b"HTTP/1.1 400")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["level"] for line in lines if line["component"] == "http"] == ["warning"]
+    assert all(line["timestamp"].endswith("Z") and "timestamp_ms" not in line for line in lines)

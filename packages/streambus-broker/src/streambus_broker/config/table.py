@@ -33,7 +33,7 @@ INT64_MAX = 2**63 - 1
 _BYTE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB}
 _BYTE_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _TIME_UNITS = {"": 1, "ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
-_NUMBER = re.compile(r"^(-?\d+)\s*([a-zA-Z]*)$")
+_NUMBER = re.compile(r"^(-?\d{1,30})\s*([a-zA-Z]*)$")  # longer ones are out of every range
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from streambus_broker.broker import Broker
+    from streambus_broker.observe.logs import Logger
 
 
 class _Server(uvicorn.Server):
@@ -36,6 +38,18 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Capture nothing."""
         yield
+
+
+class _Said(logging.Handler):
+    """Puts what uvicorn has to say into the broker's own log."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message, as one of those that a stranger can provoke."""
+        self._logger.warning("serve", record.getMessage(), sparse=True)
 
 
 def build_app(broker: Broker) -> Starlette:
@@ -87,6 +101,10 @@ async def serve_http(broker: Broker, listener: socket.socket) -> None:
         timeout_keep_alive=5,
         server_header=False,
     )
+    said = logging.getLogger("uvicorn.error")
+    handler = _Said(broker.logger("http"))
+    said.addHandler(handler)
+    said.propagate = False
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -95,3 +113,4 @@ async def serve_http(broker: Broker, listener: socket.socket) -> None:
         server.should_exit = server.force_exit = True
         with anyio.CancelScope(shield=True):
             await serving
+        said.removeHandler(handler)

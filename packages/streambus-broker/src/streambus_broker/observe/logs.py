@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class LogSink:
                 return
             self._sparse_left -= 1
         line = {
-            "timestamp_ms": self._clock_ms(),
+            "timestamp": _iso(self._clock_ms()),
             "level": level,
             "component": component,
             "operation": operation,
@@ -133,11 +134,15 @@ class LogSink:
             self.suppressed += 1
 
 
+def _iso(time_ms: int) -> str:
+    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _structlog_renderer() -> Callable[[dict[str, Any]], str]:
     import structlog
 
     chain: list[Any] = [
-        structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),
         structlog.processors.JSONRenderer(default=repr, sort_keys=False),
     ]
 
