@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +40,8 @@ def test_verify_counts_and_finds_damage(directory: str, capsys: pytest.CaptureFi
     assert main(["verify", directory]) == 8
     shown = capsys.readouterr().out
     assert f"damaged: {table} at byte 0" in shown
+    assert main(["dump", directory]) == 8
+    assert f"damaged: {table}" in capsys.readouterr().err
     table.unlink()
     assert main(["verify", directory]) != 0
 
@@ -75,3 +80,60 @@ def test_what_is_not_a_tree_is_exit_code_5(tmp_path: Path) -> None:
     )
     assert done.returncode == 5
     assert "not a tree" in done.stderr
+
+
+def test_main_module_does_nothing_when_it_is_only_imported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    importlib.import_module("streambus_storage.__main__")
+    shown = capsys.readouterr()
+    assert shown.out + shown.err == ""
+
+
+def test_verify_shows_a_torn_tail_and_what_cannot_be_read_is_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tree"
+    with LSMTree.open(str(path)) as tree:
+        tree.put(b"k", b"v")
+        log = max(path.glob("*.wal"), key=lambda each: each.stat().st_size)
+        with log.open("ab") as file:
+            file.write(b"half a record")
+        assert main(["verify", str(path)]) == 0
+        assert "13 bytes were never durable" in capsys.readouterr().out
+    assert main(["verify", str(log)]) == 1
+    assert "error: " in capsys.readouterr().err
+
+
+def test_dump_ends_quietly_when_its_reader_has_seen_enough(directory: str) -> None:
+    with LSMTree.open(directory) as tree:
+        for number in range(5_000):
+            tree.put(b"%06d" % number, b"v" * 100)
+    dump = subprocess.Popen(
+        [sys.executable, "-m", "streambus_storage", "dump", directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert dump.stdout is not None
+    assert dump.stderr is not None
+    assert dump.stdout.readline().startswith(b"000000\t")
+    dump.stdout.close()
+    said = dump.stderr.read()
+    dump.stderr.close()
+    assert dump.wait(60) == 0
+    assert said == b""
+
+
+def test_dump_into_a_closed_pipe_is_no_failure(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    said = io.StringIO()
+    output = os.fdopen(writer, "w", buffering=1)
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stderr", said)
+    assert main(["dump", directory]) == 0
+    assert said.closed, "the interpreter's own complaint at its end is not to be shown"
+    with pytest.raises(BrokenPipeError):
+        output.close()

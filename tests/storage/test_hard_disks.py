@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from streambus_storage import (
+    CodecMissingError,
     InvalidArgumentError,
     LSMTree,
     RealFileSystem,
@@ -182,6 +184,34 @@ def test_real_read_finishes_a_short_read(tmp_path: Path, monkeypatch: pytest.Mon
     assert reader.read(1, 8) == b"12345678"
     assert reader.read(8, 100) == b"89"
     reader.close()
+
+
+def test_real_lock_may_be_given_back_and_abandoned_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "LOCK")
+    fs = RealFileSystem()
+    lock = fs.lock(path)
+    with pytest.raises(BlockingIOError):
+        fs.lock(path)
+    lock.release()
+    lock.release()
+    lock.abandon()
+    again = fs.lock(path)
+    again.abandon()
+    again.abandon()
+    fs.lock(path).release()
+
+
+def test_compression_without_its_library_loses_nothing_and_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = new_world()
+    monkeypatch.setitem(sys.modules, "cramjam", None)  # an import of it fails
+    with open_tree(world, compression="zstd") as tree:
+        expected = filled(tree)
+        with pytest.raises(CodecMissingError, match=r"streambus-storage\[compression\]"):
+            tree.flush()
+        assert dict(tree.scan()) == expected
+    assert contents(world) == expected
 
 
 def test_missing_table_is_named_when_the_tree_is_opened() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streambus_storage import (
+    VALUE_BYTES_MAX,
     BackgroundError,
     ClosedError,
     CodecMissingError,
@@ -103,6 +104,8 @@ def test_lengths_and_ranges_are_checked(tmp_path: Path) -> None:
     with LSMTree.open(str(tmp_path / "tree")) as tree:
         with pytest.raises(InvalidArgumentError):
             tree.put(b"k" * 65_536, b"")
+        with pytest.raises(InvalidArgumentError):
+            tree.put(b"k", bytes(VALUE_BYTES_MAX + 1))  # zeros that nobody touches
         with pytest.raises(InvalidArgumentError):
             tree.delete_range(b"b", b"a")
         with pytest.raises(InvalidArgumentError):
@@ -270,6 +273,11 @@ def test_many_threads_write_and_read_at_once(tmp_path: Path) -> None:
 def test_child_of_a_fork_has_a_closed_tree_and_the_parent_keeps_its_lock(tmp_path: Path) -> None:
     path = str(tmp_path / "tree")
     with LSMTree.open(path, Options(memtable_bytes=1 << 20)) as tree:
+        tree.put(b"old", b"v")
+        tree.flush()
+        moment = tree.snapshot()  # keeps a table that the tree has given up
+        tree.delete_range(b"old", b"olds")
+        tree.flush()
         tree.put(b"k", b"v")
         child = os.fork()
         if child == 0:
@@ -277,6 +285,7 @@ def test_child_of_a_fork_has_a_closed_tree_and_the_parent_keeps_its_lock(tmp_pat
             try:
                 tree.put(b"k", b"child")
             except ClosedError:
+                moment.close()
                 tree.close()
                 code = 0
             finally:
@@ -286,6 +295,8 @@ def test_child_of_a_fork_has_a_closed_tree_and_the_parent_keeps_its_lock(tmp_pat
         with pytest.raises(LockedError):
             LSMTree.open(path)
         assert tree.get(b"k") == b"v"
+        assert moment.get(b"old") == b"v"
+        moment.close()
         tree.put(b"k", b"parent", sync=True)
     with LSMTree.open(path) as tree:
         assert tree.get(b"k") == b"parent"

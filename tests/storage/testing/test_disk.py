@@ -405,3 +405,45 @@ def test_kill_keeps_what_is_unsynced_unsynced() -> None:
     }
     assert disk.power_cut(random_source(0), "drop").files() == {"/d/f": 4}, "nothing is shared"
     lock.release()
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_taken_names_and_directories_are_refused_as_by_the_real_one(
+    tmp_path: Path, real: bool
+) -> None:
+    disk: FileSystem = RealFileSystem() if real else SimulatedFileSystem()
+    root = str(tmp_path)
+    disk.make_directory(f"{root}/d")
+    disk.create(f"{root}/f").close()
+    disk.create(f"{root}/g").close()
+    with pytest.raises(FileExistsError):
+        disk.create(f"{root}/f")
+    with pytest.raises(FileExistsError):
+        disk.link(f"{root}/f", f"{root}/g")
+    with pytest.raises(IsADirectoryError):
+        disk.rename(f"{root}/f", f"{root}/d")
+    with pytest.raises(IsADirectoryError):
+        disk.lock(f"{root}/d")
+    with pytest.raises(FileExistsError):
+        disk.make_directory(f"{root}/f")
+    with pytest.raises(OSError, match="not empty"):
+        disk.remove_directory(os.path.dirname(f"{root}/d"))
+    with pytest.raises(IsADirectoryError):
+        disk.open_append(f"{root}/d")
+    assert not disk.exists(f"{root}/missing/f")
+    disk.rename(f"{root}/f", f"{root}/f")
+    assert sorted(disk.list_directory(root)) == ["d", "f", "g"]
+
+
+def test_sync_that_fails_with_nothing_to_lose_loses_nothing() -> None:
+    disk = SimulatedFileSystem()
+    disk.make_directory("/d")
+    file = disk.create("/d/f")
+    file.append(b"safe")
+    file.sync()
+    disk.sync_directory("/")
+    disk.sync_directory("/d")
+    disk.fail("sync", effect="lost")
+    with pytest.raises(OSError, match="Input/output"):
+        file.sync()
+    assert disk.power_cut(random_source(0), "drop").content("/d/f") == b"safe"

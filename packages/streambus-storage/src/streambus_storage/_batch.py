@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from streambus_storage._keys import as_key, as_range, as_value
 from streambus_storage._options import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from streambus_storage.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from streambus_storage._filesystem import Buffer
@@ -59,8 +60,6 @@ class WriteBatch:
         checked_keys = [as_key(key) for key in keys]
         checked_values = [as_value(value) for value in values]
         if len(checked_keys) != len(checked_values):
-            from streambus_storage.errors import InvalidArgumentError
-
             raise InvalidArgumentError(f"{len(checked_keys)} keys and {len(checked_values)} values")
         self.keys += checked_keys
         self.values += checked_values

@@ -82,8 +82,8 @@ class Compactor:
             if plan is not None:
                 self._guarded(plan, tables)
                 worked = True
-        except Cancelled:
-            error = store.failure
+        except Cancelled:  # closing, or failed: `compact` sees that by itself
+            return False
         except StorageError as exc:
             error = exc
             store.background_error = exc

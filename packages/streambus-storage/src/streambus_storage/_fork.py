@@ -37,5 +37,5 @@ def _after_in_child() -> None:
     _open.clear()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - missing where nothing can fork
     os.register_at_fork(after_in_child=_after_in_child)

@@ -118,8 +118,6 @@ class MemTable:
         self, sequence: int, keys: list[bytes], values: list[bytes | None], size: int, snapshot: int
     ) -> None:
         """Store a version for each key, consecutive sequence numbers; ``size``: encoded bytes."""
-        if not keys:
-            return
         entries = self.entries
         fresh = dict.fromkeys(keys)
         if len(fresh) == len(keys) and entries.keys().isdisjoint(fresh):

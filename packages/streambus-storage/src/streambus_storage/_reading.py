@@ -22,7 +22,7 @@ class Readable:
 
     def _capture(self) -> tuple[View, Release, Callable[[], None]]:
         """Return a view, what gives it back, and a check that raises when it is closed."""
-        raise NotImplementedError
+        raise NotImplementedError  # pragma: no cover - the tree and the snapshot have their own
 
     def scan(
         self,

@@ -133,7 +133,9 @@ def _has_records(fs: FileSystem, path: str, number: int) -> bool:
 
 def _open_read_only(path: str, options: Options) -> Opened:
     fs = options.file_system
-    for attempt in range(READ_ONLY_ATTEMPTS):
+    attempts_left = READ_ONLY_ATTEMPTS
+    while True:
+        attempts_left -= 1
         try:
             with translate(path, "list"):
                 if not fs.exists(path):
@@ -149,11 +151,10 @@ def _open_read_only(path: str, options: Options) -> Opened:
                 table.hold()
         except (CorruptionError, StorageIOError):
             # A writer may have replaced what was being read. The last attempt tells the truth.
-            if attempt == READ_ONLY_ATTEMPTS - 1:
+            if not attempts_left:
                 raise
         else:
             return Opened(store, report, None)
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _replay(fs: FileSystem, path: str, state: ManifestState, report: RecoveryReport) -> Replayed:

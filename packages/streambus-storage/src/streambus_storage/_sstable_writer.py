@@ -59,13 +59,11 @@ class TableWriter:
         self._left: tuple[list[bytes], list[Any]] = ([], [])  # less than a block, waiting
 
     def extend(self, keys: list[bytes], values: list[bytes | None]) -> None:
-        """Append entries, greater than all before. A None value is a delete.
+        """Append entries, at least one, greater than all before. A None value is a delete.
 
         Raises:
             OSError: Writing failed; call `abandon`.
         """
-        if not keys:
-            return
         if not self.entries:
             self._lower = keys[0]
         self.entries += len(keys)

@@ -262,7 +262,7 @@ class Store:
         """Compute how far the background is behind, now. Without side effects."""
         state = self.state
         pressure = Pressure.NONE
-        if state is not None and self.manifest is not None:
+        if state is not None:  # pragma: no branch - None only if another thread has just closed it
             options = self.options
             if len(state.frozen) > options.memtables_max or (
                 self.prepared is None and self.is_overfull()
@@ -419,10 +419,10 @@ class Store:
 
     def remove_unwanted(self) -> None:
         """Remove the files of tables that were given up and that nobody reads any more."""
-        while self._unwanted and not self.is_child:
+        while not self.is_child:
             try:
                 number = self._unwanted.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:
                 return
             with contextlib.suppress(OSError):  # the next open removes it
                 self.file_system.unlink(table_path(self.directory, number))

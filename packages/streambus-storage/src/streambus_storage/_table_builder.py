@@ -83,13 +83,11 @@ class TableBuilder:
         self._done: list[str] = []
 
     def add(self, keys: list[bytes], values: list[bytes | None]) -> None:
-        """Append a slice, greater than all before.
+        """Append a slice of at least one key, greater than all before.
 
         Raises:
             OSError: Writing failed; call `abandon`.
         """
-        if not keys:
-            return
         partitioner = self._options.key_partitioner
         if partitioner is None:
             self._add_pieces(keys, values)

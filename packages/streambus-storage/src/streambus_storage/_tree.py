@@ -407,6 +407,7 @@ class LSMTree(Readable):
 
         Raises:
             TreeFailedError: The last sync failed. The tree is closed all the same.
+            StorageIOError: The manifest could not be written at the end; closed all the same.
         """
         store = self._store
         with store.rotate_lock:
@@ -430,8 +431,8 @@ class LSMTree(Readable):
             return
         with store.write_lock:  # from here on nothing is appended: what is synced is all
             segment, store.segment = store.segment, None
-            if segment is not None:
-                store.unsynced.append(segment)
+            assert segment is not None
+            store.unsynced.append(segment)
         store.commit.wait(store.last_sequence)
         sealed = [Segment(writer.number, writer.synced_size) for writer in store.unsynced]
         with store.manifest_lock, translate(self.path, "close"):
@@ -467,11 +468,11 @@ class LSMTree(Readable):
         store.closing = True
         store.state = None
         store.gate = True
-        for writer in (*store.unsynced, store.segment, store.prepared):
-            if writer is not None:
-                writer.file.close()
+        writers = [*store.unsynced, store.segment, store.prepared]
+        for writer in filter(None, writers):
+            writer.file.close()
         store.segment = None
-        if store.manifest is not None:
-            store.manifest.close()
-        if self._lock is not None:
-            self._lock.abandon()
+        assert store.manifest is not None, "only trees that are open for writing are watched"
+        assert self._lock is not None
+        store.manifest.close()
+        self._lock.abandon()

@@ -244,7 +244,7 @@ def replay(
                 _report_discarded(files, other, report)
             return Replayed(memtables, ends, [other.number for other in behind], last)
     if durable > last:
-        path = segment_path(directory, segments[-1].number) if segments else directory
+        path = segment_path(directory, segments[-1].number)
         raise CorruptionError(path, 0, f"sequence {durable} was durable, {last} is the last")
     return Replayed(memtables, ends, [], last)
 

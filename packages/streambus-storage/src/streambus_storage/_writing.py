@@ -141,7 +141,9 @@ class Writer:
         if not operations:
             return store.last_sequence
         payload = encode_batch_payload(keys, values, ranges)
-        if len(payload) > VALUE_BYTES_MAX:
+        if (
+            len(payload) > VALUE_BYTES_MAX
+        ):  # pragma: no cover - a test would need gigabytes of memory
             raise InvalidArgumentError(
                 f"a batch of {len(payload)} bytes: the longest has {VALUE_BYTES_MAX}"
             )
@@ -192,18 +194,15 @@ class Writer:
             if store.prepared is None:
                 store.gate = store.gate or store.is_overfull()
                 return
-        try:
-            self.rotate(force=False)
-        except DiskFullError:
-            self._store.gate = True
-        except TreeFailedError:
-            return  # the write that led here is done; the next one is told
+        # The write that led here is done: it must not fail now because a segment cannot be made.
+        self.rotate(force=False, create=False)
 
-    def rotate(self, *, force: bool) -> MemTable | None:
+    def rotate(self, *, force: bool, create: bool = True) -> MemTable | None:
         """Freeze the memtable and go on in a new log segment.
 
         Args:
             force: Even if it is not full (but not if it is empty).
+            create: Create the segment if none is prepared; else nothing is done then.
 
         Returns:
             The newest frozen memtable that holds writes; None: there is none.
@@ -211,20 +210,20 @@ class Writer:
         Raises:
             StorageError: The next segment could not be created; everything is as before.
         """
-        newest, fresh = self._freeze(force=force)
+        newest, fresh = self._freeze(force=force, create=create)
         if fresh:
             # No state is held here: what runs now may remove the files of an older one.
             self._store.refresh_gate()
             self._flusher().wake()
         return newest
 
-    def _freeze(self, *, force: bool) -> tuple[MemTable | None, bool]:
+    def _freeze(self, *, force: bool, create: bool) -> tuple[MemTable | None, bool]:
         """Do the rotation; return the newest frozen memtable, and whether it is a new one."""
         store = self._store
         with store.rotate_lock:
             state = store.present()
             least = 1 if force else self._memtable_bytes
-            if state.active.bytes < least:
+            if state.active.bytes < least or not (create or store.prepared):
                 return (state.frozen[0] if state.frozen else None), False
             following = store.prepared or store.create_segment()
             with store.write_lock:

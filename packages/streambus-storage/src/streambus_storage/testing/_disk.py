@@ -450,8 +450,7 @@ class SimulatedFileSystem:
         self._journal.append(NameChange(made=(directory, name), node=file))
         return file
 
-    def _unlinked(self, file: Node) -> None:
-        if isinstance(file, File):
-            file.links -= 1
-            if not file.links:
-                self.used_bytes -= len(file.data)
+    def _unlinked(self, file: File) -> None:
+        file.links -= 1
+        if not file.links:
+            self.used_bytes -= len(file.data)
