@@ -31,7 +31,7 @@ def forget(tree: Abandonable) -> None:
     _open.discard(tree)
 
 
-def _after_in_child() -> None:
+def _after_in_child() -> None:  # pragma: no cover - runs in a forked child, which is not measured
     for tree in list(_open):
         tree.abandon_in_child()
     _open.clear()

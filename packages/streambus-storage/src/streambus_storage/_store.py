@@ -132,7 +132,7 @@ class Store:
         path = table_path(self.directory, meta.number)
         return Table(self.file_system, path, meta, self.cache, self._unwanted, self.open_files)
 
-    def abandon_in_child(self) -> None:
+    def abandon_in_child(self) -> None:  # pragma: no cover - in a forked child: not measured
         """Replace the locks in a forked child: who held them does not exist there.
 
         And remove nothing any more: the files are the parent's.
@@ -419,7 +419,7 @@ class Store:
 
     def remove_unwanted(self) -> None:
         """Remove the files of tables that were given up and that nobody reads any more."""
-        while not self.is_child:
+        while not self.is_child:  # pragma: no branch - true only in a forked child: not measured
             try:
                 number = self._unwanted.popleft()
             except IndexError:

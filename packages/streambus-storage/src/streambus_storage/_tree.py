@@ -461,7 +461,7 @@ class LSMTree(Readable):
             _fork.forget(self)
         store.scheduler.notify()
 
-    def abandon_in_child(self) -> None:
+    def abandon_in_child(self) -> None:  # pragma: no cover - in a forked child: not measured
         """Close this copy of the tree in a forked child: no lock is taken, nothing written."""
         store = self._store
         store.abandon_in_child()
