@@ -289,3 +289,18 @@ def test_batch_of_thousands_is_sorted_at_once_and_scanned_in_order() -> None:
         batch.put_many([b"x", b"y"], [b"1", b"2"])
         tree.write(batch)
         assert list(tree.scan(b"x")) == [(b"x", b"1"), (b"y", b"2")]
+
+
+def test_flush_error_is_not_forgotten_when_another_worker_has_success() -> None:
+    world = new_world()
+
+    def broken(key: bytes) -> bytes:
+        raise RuntimeError("the partitioner's own bug")
+
+    tree = open_tree(world, key_partitioner=broken)
+    tree.put(b"k", b"v")
+    with pytest.raises(StorageError, match="own bug"):
+        tree.flush()
+    tree.resume_compaction()  # it has nothing to do, and does that well
+    assert "own bug" in str(tree.stats().background_error)
+    tree.close()

@@ -47,6 +47,7 @@ class Compactor:
         self._store = store
         self.paused = False
         self._retry_seconds = RETRY_SECONDS
+        self._error: StorageError | None = None  # of the last compaction
         self._asked: list[tuple[bytes, bytes, list[StorageError | None]]] = []
         self.worker = store.scheduler.worker("streambus-storage-compaction", self._step)
 
@@ -85,15 +86,14 @@ class Compactor:
         except Cancelled:  # closing, or failed: `compact` sees that by itself
             return False
         except StorageError as exc:
-            error = exc
-            store.background_error = exc
+            error = store.background_error = self._error = exc
             if asked is None and store.failure is None:
                 logger.warning("compaction failed, its inputs are kept: %s", exc)
                 self.worker.wake(self._retry_seconds)
                 self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
         else:
             self._retry_seconds = RETRY_SECONDS
-            store.background_error = None
+            store.recovered(self._error)
         if asked is not None:
             asked[2].append(error)
             worked = True

@@ -44,7 +44,8 @@ class Flusher:
         self._store = store
         self._after = after
         self._failures = 0
-        self._no_room = False  # the last attempt to prepare a segment failed
+        self._error: StorageError | None = None  # of the last flush
+        self._prepare_error: StorageError | None = None  # of the last try to prepare a segment
         self.worker = store.scheduler.worker("streambus-storage-flush", self._step)
         self._preparer = store.scheduler.worker("streambus-storage-segment", self._prepare_step)
 
@@ -68,13 +69,13 @@ class Flusher:
         except Cancelled:
             return False
         except StorageError as exc:
-            store.background_error = exc
+            store.background_error = self._error = exc
             self._failures += 1
             store.scheduler.notify()
             if store.failure is None:
                 self.worker.wake(RETRY_SECONDS)
             return False
-        store.background_error = None
+        store.recovered(self._error)
         store.remove_unwanted()
         self._after()
         return True
@@ -116,7 +117,7 @@ class Flusher:
         store.scheduler.wait(is_settled)
         store.check_writable()
         if memtable in store.present().frozen:
-            raise store.background_error or ClosedError("closed before the flush ended")
+            raise self._error or ClosedError("closed before the flush ended")
 
     def _prepare_step(self) -> bool:
         """Create the next log segment, unless there is one: writers must not wait for its syncs."""
@@ -129,15 +130,12 @@ class Flusher:
                 if store.prepared is None and not store.closing:
                     store.prepared = store.create_segment()
         except StorageError as exc:
-            self._no_room = True
-            store.background_error = exc
+            store.background_error = self._prepare_error = exc
             store.scheduler.notify()
             if store.failure is None:
                 self._preparer.wake(RETRY_SECONDS)
             return False
-        if self._no_room:
-            self._no_room = False
-            store.background_error = None
+        store.recovered(self._prepare_error)
         store.refresh_gate()
         return False
 

@@ -249,6 +249,11 @@ class Store:
         self.gate = True
         self.scheduler.notify()
 
+    def recovered(self, error: StorageError | None) -> None:
+        """Forget a worker's error, now that its work has succeeded; not another worker's."""
+        if self.background_error is error:
+            self.background_error = None
+
     def is_urgent(self) -> bool:
         """Tell whether writers wait for flush or compaction."""
         return self.pressure is Pressure.STOP
