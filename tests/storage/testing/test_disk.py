@@ -431,6 +431,10 @@ def test_taken_names_and_directories_are_refused_as_by_the_real_one(
     with pytest.raises(IsADirectoryError):
         disk.open_append(f"{root}/d")
     assert not disk.exists(f"{root}/missing/f")
+    with pytest.raises(NotADirectoryError):
+        disk.list_directory(f"{root}/f")
+    with pytest.raises(FileNotFoundError):
+        disk.list_directory(f"{root}/missing")
     disk.rename(f"{root}/f", f"{root}/f")
     assert sorted(disk.list_directory(root)) == ["d", "f", "g"]
 
