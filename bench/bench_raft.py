@@ -49,9 +49,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--megabytes", type=int, default=100, help="to catch up with")
     parser.add_argument("--no-save", action="store_true", help="leave the results file alone")
+    parser.add_argument(
+        "--save-as", metavar="NAME", help="keep a partial run, as results/NAME.json"
+    )
     given = parser.parse_args(arguments)
     options = {"seconds": given.seconds, "repeats": given.repeats, "kills": given.kills}
-    report = Report("raft", "Raft beside PySyncObj", options)
+    report = Report(given.save_as or "raft", "Raft beside PySyncObj", options)
     parts: dict[str, Callable[[Report, argparse.Namespace], None]] = {
         "memory": memory,
         "sizes": sizes,
@@ -63,7 +66,8 @@ def main(arguments: list[str]) -> int:
     for name in given.only:
         print(f"measuring: {name}", flush=True)
         parts[name](report, given)
-    return report.finish(save=not given.no_save and set(given.only) == set(PARTS))
+    whole = not given.no_save and set(given.only) == set(PARTS)
+    return report.finish(save=whole or given.save_as is not None)
 
 
 def versus(
