@@ -28,10 +28,11 @@ def _table(suite: str) -> str:
     content = json.loads(path.read_text(encoding="utf-8"))
     machine = content["machine"]
     options = ", ".join(f"{name} {value}" for name, value in content["options"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['implementation']}"
+    load = machine.get("load_average_1_min", "?")
+    day = content["measured_at"][:10]
     lines = [
-        f"Measured {content['measured_at'][:10]} on {machine['cpu']}, {machine['cores']} cores,"
-        f" load {machine.get('load_average_1_min', '?')} at the start,"
-        f" {machine['implementation']} {machine['python']}; {options}.",
+        f"Measured {day} on {where} {machine['python']}, load {load} at the start; {options}.",
         "",
         "| what | figure | baseline | ratio | target | |",
         "|---|---:|---:|---:|---:|---|",
