@@ -7,11 +7,7 @@ the first one and writes the input to a file that it names; keep it as a test in
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import atheris
@@ -32,11 +28,12 @@ with atheris.instrument_imports(include=["streambus_protocol"]):
     from streambus_protocol._batch_header import CHECKED_FROM, PREFIX
     from streambus_protocol._codec import decompress
 
+from tests.support.fuzzing import fuzz
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TYPES = [kind for api in APIS.values() for kind in (api.request, api.response)]
-_MEMORY_MEBIBYTES = 64
 
 
 def fuzz_frame(data: bytes) -> None:
@@ -86,25 +83,4 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def main(arguments: list[str]) -> int:
     """Fuzz every target in a process of its own, or the one that is named."""
-    parser = argparse.ArgumentParser(prog="fuzz protocol", description=__doc__)
-    parser.add_argument("target", nargs="?", choices=sorted(TARGETS))
-    parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    options = parser.parse_args(arguments)
-    if options.target is None:
-        for target in TARGETS:
-            command = [sys.executable, "-m", "tests.commands.fuzz", "protocol", target]
-            code = subprocess.call([*command, "--seconds", str(options.seconds)])
-            if code:
-                return code
-        return 0
-    flags = [
-        f"-max_total_time={options.seconds}",
-        f"-rss_limit_mb={_MEMORY_MEBIBYTES + 512}",  # the interpreter and the fuzzer's own tables
-        f"-malloc_limit_mb={_MEMORY_MEBIBYTES}",
-        "-timeout=1",
-        "-print_final_stats=1",
-        f"-seed={int.from_bytes(os.urandom(3), 'big')}",
-    ]
-    atheris.Setup([sys.argv[0], *flags], TARGETS[options.target])
-    atheris.Fuzz()
-    return 0
+    return fuzz("protocol", __doc__, TARGETS, arguments)

@@ -8,11 +8,7 @@ tests/regressions.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import atheris
@@ -28,10 +24,11 @@ with atheris.instrument_imports(include=["streambus_raft"]):
     from streambus_raft._snapshot_files import MAGIC, VERSION, stored_from_fields
     from streambus_raft.errors import RaftError
 
+from tests.support.fuzzing import fuzz
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MEMORY_MEBIBYTES = 64
 _CODEC = Codec("kv", 1 << 20)
 
 
@@ -105,25 +102,4 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def main(arguments: list[str]) -> int:
     """Fuzz every target in a process of its own, or the one that is named."""
-    parser = argparse.ArgumentParser(prog="fuzz raft", description=__doc__)
-    parser.add_argument("target", nargs="?", choices=sorted(TARGETS))
-    parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    options = parser.parse_args(arguments)
-    if options.target is None:
-        for target in TARGETS:
-            command = [sys.executable, "-m", "tests.commands.fuzz", "raft", target]
-            code = subprocess.call([*command, "--seconds", str(options.seconds)])
-            if code:
-                return code
-        return 0
-    flags = [
-        f"-max_total_time={options.seconds}",
-        f"-rss_limit_mb={_MEMORY_MEBIBYTES + 512}",  # the interpreter and the fuzzer's own tables
-        f"-malloc_limit_mb={_MEMORY_MEBIBYTES}",
-        "-timeout=1",
-        "-print_final_stats=1",
-        f"-seed={int.from_bytes(os.urandom(3), 'big')}",
-    ]
-    atheris.Setup([sys.argv[0], *flags], TARGETS[options.target])
-    atheris.Fuzz()
-    return 0
+    return fuzz("raft", __doc__, TARGETS, arguments)

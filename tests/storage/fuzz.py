@@ -8,11 +8,7 @@ one and writes the input to a file that it names; keep it as a test in tests/reg
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-import subprocess
-import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -43,10 +39,11 @@ with atheris.instrument_imports(include=["streambus_storage"]):
     from streambus_storage._wal_reader import scan_segment
     from streambus_storage.testing import SimulatedFileSystem, SimulatedWorld, random_source
 
+from tests.support.fuzzing import fuzz
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MEMORY_MEBIBYTES = 64
 _PATH = "/tree"
 
 
@@ -167,25 +164,4 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def main(arguments: list[str]) -> int:
     """Fuzz every target in a process of its own, or the one that is named."""
-    parser = argparse.ArgumentParser(prog="hatch run fuzz storage", description=__doc__)
-    parser.add_argument("target", nargs="?", choices=sorted(TARGETS))
-    parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    given = parser.parse_args(arguments)
-    if given.target is None:
-        for target in TARGETS:
-            command = [sys.executable, "-m", "tests.commands.fuzz", "storage", target]
-            code = subprocess.call([*command, "--seconds", str(given.seconds)])
-            if code:
-                return code
-        return 0
-    flags = [
-        f"-max_total_time={given.seconds}",
-        f"-rss_limit_mb={_MEMORY_MEBIBYTES + 512}",  # the interpreter and the fuzzer's own tables
-        f"-malloc_limit_mb={_MEMORY_MEBIBYTES}",
-        "-timeout=1",
-        "-print_final_stats=1",
-        f"-seed={int.from_bytes(os.urandom(3), 'big')}",
-    ]
-    atheris.Setup([sys.argv[0], *flags], TARGETS[given.target])
-    atheris.Fuzz()
-    return 0
+    return fuzz("storage", __doc__, TARGETS, arguments)
