@@ -39,7 +39,6 @@ Int8 = Annotated[int, Range(-(2**7), 2**7 - 1)]
 Int16 = Annotated[int, Range(-(2**15), 2**15 - 1)]
 Int32 = Annotated[int, Range(-(2**31), 2**31 - 1)]
 Int64 = Annotated[int, Range(-(2**63), 2**63 - 1)]
-UInt8 = Annotated[int, Range(0, 2**8 - 1)]
 UInt16 = Annotated[int, Range(0, 2**16 - 1)]
 UInt32 = Annotated[int, Range(0, 2**32 - 1)]
 
