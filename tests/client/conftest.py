@@ -15,6 +15,7 @@ import pytest
 
 from streambus_broker import EmbeddedBroker
 from streambus_client import Admin
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,10 +40,14 @@ def address(shared_broker: EmbeddedBroker) -> str:
 
 @pytest.fixture
 def new_topic(address: str) -> Callable[..., str]:
-    """Create a topic of a name that no other test has."""
+    """Create a topic of a name that no other test has.
+
+    It keeps records for ever: tests write timestamps of 1970.
+    """
 
     def create(partitions: int = 1, **config: object) -> str:
         name = f"t{next(_numbers)}"
+        config.setdefault("retention_ms", -1)
         with Admin(address) as admin:
             admin.create_topic(name, partitions=partitions, config=config)
         return name
@@ -54,8 +59,7 @@ class BrokerProcess:
     """``streambus serve``: one port and one data directory through all its lives."""
 
     def __init__(self, data_dir: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
         self._data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None

@@ -10,7 +10,8 @@ from streambus_broker.config.broker import BrokerConfig
 from streambus_broker.errors import BrokerError, ConfigError, StoredStateError
 from streambus_client import Admin, Consumer, Producer
 from streambus_client.errors import ClientError
-from tests.cluster.conftest import Cluster, free_ports, wait_until
+from tests.cluster.conftest import Cluster, wait_until
+from tests.support.ports import free_ports
 
 
 def values(cluster: Cluster, topic: str, count: int) -> list[bytes]:
