@@ -191,6 +191,15 @@ MUTANTS = [
         "tests/raft/test_scenarios_elections.py::test_12_pre_vote_alters_neither_term_nor_vote",
     ),
     Mutant(
+        "low-priority-never-wins",
+        "_state",
+        "        handicap = 0 if again else (",
+        "        handicap = (",
+        "a voter of low priority is always a term behind a quicker one that cannot win",
+        "tests/raft/test_scenarios_elections.py"
+        "::test_low_priority_waits_longer_for_its_first_campaign_alone",
+    ),
+    Mutant(
         "leader-not-protected",
         "_state",
         "        return self.leader != NO_NODE or self.grace",
@@ -269,6 +278,15 @@ MUTANTS = [
         "::test_overtaking_appends_do_not_breed_more_of_them",
     ),
     Mutant(
+        "snapshot-complete-and-not-installed",
+        "_snapshots",
+        "    if node.partial_bytes == meta.size_bytes and meta.size_bytes:",
+        "    if node.partial_bytes > meta.size_bytes:",
+        "a power cut after the last piece leaves a snapshot that is never installed",
+        "tests/raft/test_scenarios_snapshots.py"
+        "::test_18_power_cut_between_the_last_piece_and_the_installation",
+    ),
+    Mutant(
         "snapshot-resumed-with-another-one",
         "_snapshots",
         "    if node.partial != meta:\n        if message.offset:",
@@ -294,6 +312,16 @@ MUTANTS = [
         "}",
         "the acknowledgements of a replaced disk count",
         "tests/raft/test_scenarios_storage.py::test_20_replaced_disk_does_not_count",
+    ),
+    Mutant(
+        "voter-judges-its-own-storage",
+        "_election",
+        "    if granted and not message.pre_vote:",
+        "    granted = granted and not node.is_other_storage()\n"
+        "    if granted and not message.pre_vote:",
+        "a voter taken in again that has not heard of it yet withholds the vote that is needed",
+        "tests/raft/test_scenarios_storage.py"
+        "::test_20_voter_taken_in_again_that_has_not_heard_of_it_votes",
     ),
     Mutant(
         "foreign-storage-votes",

@@ -27,12 +27,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--minutes", type=float, default=None, help="stop after this long")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="name each seed that fails in a line, and go on"
+    )
     parser.add_argument("--seed", type=int, help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: print all that happens")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return run_one(options.seed, trace=options.trace)
-    return run_many(options.first, options.seeds, options.minutes)
+    return run_many(options.first, options.seeds, options.minutes, keep_going=options.keep_going)
 
 
 def run_one(seed: int, *, trace: bool) -> int:
@@ -52,18 +55,23 @@ def run_one(seed: int, *, trace: bool) -> int:
     return 0 if failure is None else 1
 
 
-def run_many(first: int, count: int, minutes: float | None) -> int:
-    """Run seed after seed; stop at the first that breaks a rule."""
+def run_many(first: int, count: int, minutes: float | None, *, keep_going: bool) -> int:
+    """Run seed after seed; stop at the first that breaks a rule, or only count it."""
     faults: Counter[str] = Counter()
     began, spoke = time.monotonic(), time.monotonic()
     cpu = time.process_time()
     seconds = events = operations = committed = done = 0
+    failed: list[int] = []
     for seed in range(first, first + count):
         try:
             report = Simulation(plan_of(seed)).run()
-        except AssertionError:
-            print(f"seed {seed} fails, after {done} that held:")
-            return run_one(seed, trace=False)
+        except AssertionError as exc:
+            if not keep_going:
+                print(f"seed {seed} fails, after {done} that held:")
+                return run_one(seed, trace=False)
+            failed.append(seed)
+            print(f"seed {seed} fails: {type(exc).__name__}: {first_line(exc)}", flush=True)
+            continue
         done += 1
         seconds += int(report.seconds)
         events += report.events
@@ -73,15 +81,21 @@ def run_many(first: int, count: int, minutes: float | None) -> int:
         now = time.monotonic()
         if now - spoke > 30:
             spoke = now
-            print(f"  {done} seeds hold, the last was {seed}", flush=True)
+            print(f"  {done} seeds hold, {len(failed)} fail, the last was {seed}", flush=True)
         if minutes is not None and now - began > minutes * 60:
             break
     used = time.process_time() - cpu
-    print(f"seeds {first} to {first + done - 1}: {done} hold")
+    print(f"seeds {first} to {first + done + len(failed) - 1}: {done} seeds hold", end="")
+    print(f", {len(failed)} fail: {failed}" if failed else ", none fails")
     print(
         f"simulated {seconds / 3600:.2f} h in {used:.1f} CPU seconds:"
         f" {seconds / used:.0f} simulated hours in a CPU hour"
     )
     print(f"{events} events, {operations} client operations, {committed} entries committed")
     print("faults:", ", ".join(f"{name} {number}" for name, number in faults.most_common()))
-    return 0
+    return 1 if failed else 0
+
+
+def first_line(failure: AssertionError) -> str:
+    """What failed; the facts follow when the seed is run alone."""
+    return str(failure).partition("\n")[0]

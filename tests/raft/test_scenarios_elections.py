@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import pytest
 
@@ -264,6 +264,22 @@ def test_13_learner_never_campaigns() -> None:
     cluster = Cluster([1, 2], [3])
     cluster.tick(100, only=[3])
     assert cluster[3].term == 0
+
+
+def test_low_priority_waits_longer_for_its_first_campaign_alone() -> None:
+    """Found by seed 1076277: without pre-vote a removed voter was always a term ahead of it."""
+    box = Cluster(pre_vote=False, priority=1)[1]
+    campaigns = []
+    for tick in range(100):
+        term = box.term
+        box.core.tick(0.1 * tick)
+        box.work()
+        if box.term > term:
+            campaigns.append(tick)
+    assert 28 <= campaigns[0] < 38  # ticks are counted from 0; 19 of them are its handicap
+    gaps = [later - earlier for earlier, later in pairwise(campaigns)]
+    assert gaps
+    assert all(10 <= gap < 20 for gap in gaps)
 
 
 def test_priority_zero_never_campaigns_by_itself() -> None:

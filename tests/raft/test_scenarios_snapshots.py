@@ -91,6 +91,23 @@ def test_18_interrupted_transfer_resumes_at_its_byte() -> None:
     assert leader.core.status().members[NodeId(3)].match == 11
 
 
+def test_18_power_cut_between_the_last_piece_and_the_installation() -> None:
+    """Found by seed 1001480: every piece was there, none was left to ask for, and so for ever."""
+    cluster = Cluster(snapshot_chunk_bytes=16)
+    leader = lagging(cluster)
+    box, meta = cluster[3], leader.disk.snapshot()
+    for offset in range(0, meta.size_bytes, 16):
+        data = leader.disk.read_snapshot(meta, offset, 16)
+        box.step(SnapshotChunk(NodeId(1), NodeId(3), Term(1), 1, meta, offset, data))
+        box.work(durable=meta.size_bytes - offset > 16)
+    box.crash(parts=2)  # of the last write the piece is on the disk, the installation is not
+    assert box.disk.state().partial_bytes == meta.size_bytes
+    cluster.heal()
+    cluster.tick(20)
+    assert box.restored == [meta]
+    assert leader.core.status().members[NodeId(3)].match == leader.core.status().last
+
+
 def test_18_another_leader_goes_on_with_the_same_snapshot() -> None:
     cluster = Cluster(snapshot_chunk_bytes=16)
     lagging(cluster)

@@ -124,7 +124,7 @@ def test_20_vote_of_a_replaced_disk_does_not_count() -> None:
     assert box.core.status().role == Role.CANDIDATE
 
 
-def test_20_replaced_disk_neither_votes_nor_campaigns_once_it_knows() -> None:
+def test_20_replaced_disk_neither_counts_nor_campaigns_once_it_knows() -> None:
     cluster = Cluster()
     leader = cluster.elect(1)
     cluster.tick(5)
@@ -136,6 +136,22 @@ def test_20_replaced_disk_neither_votes_nor_campaigns_once_it_knows() -> None:
     cluster.tick(100)
     assert cluster.leaders() == [] or cluster.leaders() == [1]
     assert box.role == Role.FOLLOWER
+
+
+def test_20_voter_taken_in_again_that_has_not_heard_of_it_votes() -> None:
+    """Found by seed 1025058: its own log still called it a stranger, and its vote was needed."""
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    cluster.isolate(3)
+    box = replace_disk(cluster, 3)
+    for kind in (ChangeKind.LEARNER, ChangeKind.VOTER):
+        leader.core.propose_membership([Change(kind, NodeId(3))])
+        cluster.tick(3)
+    cluster.heal()
+    cluster.isolate(1)
+    assert box.core.status().last == 0
+    assert cluster.tick_until_leader(among=(2,)).id == 2
+    assert box.commands == cluster[2].commands
 
 
 def test_20_replaced_disk_is_taken_in_again_through_learner_and_voter() -> None:

@@ -79,10 +79,28 @@ def test_oracle_notices_a_commit_that_falls() -> None:
         simulation.oracle.observe(node, simulation.nodes)
 
 
+def test_command_goes_on_after_a_seed_that_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing can be at rest at once: every seed fails, and the command has to say so.
+    monkeypatch.setattr("streambus_raft.testing._simulation.HEAL_SECONDS", 0.0)
+    assert simulate.main(["--seeds", "2", "--keep-going"]) == 1
+    printed = capsys.readouterr().out
+    assert "seed 1 fails: StuckError: not at rest" in printed
+    assert "seeds 0 to 1: 0 seeds hold, 2 fail: [0, 1]" in printed
+    assert simulate.main(["--seeds", "2"]) == 1
+    assert "seed 0 fails, after 0 that held:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", [1001480, 1025058, 1052067, 1076277])
+def test_25_seeds_that_once_failed_hold(seed: int) -> None:
+    Simulation(plan_of(seed)).run()
+
+
 def test_command_prints_what_was_simulated(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate.main(["--seeds", "3"]) == 0
     printed = capsys.readouterr().out
-    assert "seeds 0 to 2: 3 hold" in printed
+    assert "seeds 0 to 2: 3 seeds hold, none fails" in printed
     assert "simulated hours in a CPU hour" in printed
     assert simulate.main(["--seed", "5", "--trace"]) == 0
     assert "is leader in term" in capsys.readouterr().out

@@ -28,8 +28,9 @@ class Config:
     More than ``2 * heartbeat_ticks``: one lost heartbeat shall not cost an election.
     """
     priority: int = PRIORITY_MAX
-    """0 to 100. A lower one waits longer before it campaigns (up to twice ``election_ticks`` more);
-    0 never campaigns. A preference, not a veto: a living voter with any other priority can win."""
+    """0 to 100. A lower one waits longer before its first campaign (up to twice ``election_ticks``
+    more); 0 never campaigns. A preference, not a veto: a living voter with any other priority can
+    win, and once it campaigns it waits no longer than others."""
     pre_vote: bool = True
     """Ask before a campaign whether it could be won, so that a node that was cut off does not
     unseat a leader when it returns (thesis, section 9.6)."""

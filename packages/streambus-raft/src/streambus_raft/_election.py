@@ -6,12 +6,11 @@ Rules:
 - A pre-vote changes nothing at the voter, and counts for nothing but the decision to campaign
   (thesis, section 9.6).
 - A node that has heard from a leader within ``election_ticks`` does not help others into office,
-and
-  does not even learn of their term; unless the leader itself asked for it (thesis, section 4.2.3).
-- Whoever is asked votes by its log and its vote alone, whatever it believes about who is a voter:
-its
-  configuration may be older than the asker's. The candidate counts those that its own log says
-  count.
+  and does not even learn of their term; unless the leader itself asked for it (thesis, section
+  4.2.3).
+- Whoever is asked votes by its log and its vote alone, whatever it believes about who is a voter
+  and by which storage: its configuration may be older than the asker's. The candidate counts those
+  voters, with those storages, that its own log names.
 """
 
 from __future__ import annotations
@@ -76,8 +75,6 @@ def handle_vote_request(node: Node, message: VoteRequest) -> None:
     else:
         voted = node.vote == message.sender
         granted = message.term == node.term and fits and (voted or free)
-    if node.is_other_storage():
-        granted = False
     if granted and not message.pre_vote:
         node.vote = message.sender
         node.elapsed_ticks = 0

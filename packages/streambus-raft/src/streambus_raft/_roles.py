@@ -35,7 +35,7 @@ def become_pre_candidate(node: Node) -> None:
     node.role = Role.PRE_CANDIDATE
     node.leader = NO_NODE
     node.votes = {}
-    node.draw_timeout()
+    node.draw_timeout(again=True)
     node.grace = False
 
 
@@ -48,7 +48,7 @@ def become_candidate(node: Node) -> None:
     node.leader = NO_NODE
     node.vote = node.id
     node.votes = {}
-    node.draw_timeout()
+    node.draw_timeout(again=True)
     node.grace = False
     own = VoteReply(
         node.id, node.id, node.term, pre_vote=False, granted=True, storage_id=node.storage_id

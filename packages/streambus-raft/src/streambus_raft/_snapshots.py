@@ -101,6 +101,11 @@ def handle_chunk(node: Node, message: SnapshotChunk) -> bool:
             _reply(node, message, 0, done=False)
             return False
         node.partial, node.partial_bytes = meta, 0
+    if node.partial_bytes == meta.size_bytes and meta.size_bytes:
+        # A power cut came between its last piece and its installation: no piece is missing.
+        _install(node)
+        _reply(node, message, 0, done=True)
+        return True
     if message.offset != node.partial_bytes:
         _reply(node, message, node.partial_bytes, done=False)
         return False

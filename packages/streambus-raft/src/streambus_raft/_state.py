@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from streambus_raft._config import PRIORITY_MAX
 from streambus_raft._hard_state import HardState
 from streambus_raft._log import Log
 from streambus_raft._progress import Progress, Window
@@ -173,10 +174,16 @@ class Node:
 
     # Timers
 
-    def draw_timeout(self) -> None:
-        """Choose anew how long to wait for a leader; a lower priority waits longer."""
+    def draw_timeout(self, *, again: bool = False) -> None:
+        """Choose anew how long to wait for a leader; a lower priority waits longer.
+
+        Args:
+            again: this node campaigns already. Whoever is to be preferred has had its chance: to
+                wait longer once more would let a quicker candidate that cannot win, whose term is
+                ahead by then, keep this one from ever winning.
+        """
         ticks = self.config.election_ticks
-        handicap = (100 - self.config.priority) * 2 * ticks // 100
+        handicap = 0 if again else (PRIORITY_MAX - self.config.priority) * 2 * ticks // PRIORITY_MAX
         self.timeout_ticks = ticks + self.random.randrange(0, ticks) + handicap
         self.elapsed_ticks = 0
 
