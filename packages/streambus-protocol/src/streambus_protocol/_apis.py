@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streambus_protocol import _cluster_messages as cm
 from streambus_protocol import _messages as m
+from streambus_protocol import _operation_messages as om
 from streambus_protocol.errors import UnsupportedApiError, UnsupportedVersionError
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class ApiKey(IntEnum):
     REASSIGN = 14
     SET_REPLICATION_FACTOR = 15
     ELECT_LEADERS = 16
+    DESCRIBE_REPLICAS = 17
+    REPLICA_DIGEST = 18
+    REBALANCE = 19
+    REPLACE_BROKER = 20
+    ALTER_CLUSTER = 21
     REPLICA_FETCH = 100
     REPLICA_PROGRESS = 101
     BROKER_HEARTBEAT = 102
@@ -82,7 +88,7 @@ APIS: dict[int, Api] = {
             cm.OffsetForLeaderEpochRequest,
             cm.OffsetForLeaderEpochResponse,
         ),
-        Api(ApiKey.DESCRIBE_CLUSTER, 0, 0, cm.DescribeClusterRequest, cm.DescribeClusterResponse),
+        Api(ApiKey.DESCRIBE_CLUSTER, 0, 1, cm.DescribeClusterRequest, cm.DescribeClusterResponse),
         Api(ApiKey.ALTER_MEMBER, 0, 0, cm.AlterMemberRequest, cm.AlterMemberResponse),
         Api(ApiKey.REASSIGN, 0, 0, cm.ReassignRequest, cm.ReassignResponse),
         Api(
@@ -93,6 +99,13 @@ APIS: dict[int, Api] = {
             cm.SetReplicationFactorResponse,
         ),
         Api(ApiKey.ELECT_LEADERS, 0, 0, cm.ElectLeadersRequest, cm.ElectLeadersResponse),
+        Api(
+            ApiKey.DESCRIBE_REPLICAS, 0, 0, om.DescribeReplicasRequest, om.DescribeReplicasResponse
+        ),
+        Api(ApiKey.REPLICA_DIGEST, 0, 0, om.ReplicaDigestRequest, om.ReplicaDigestResponse),
+        Api(ApiKey.REBALANCE, 0, 0, om.RebalanceRequest, om.RebalanceResponse),
+        Api(ApiKey.REPLACE_BROKER, 0, 0, om.ReplaceBrokerRequest, om.ReplaceBrokerResponse),
+        Api(ApiKey.ALTER_CLUSTER, 0, 0, om.AlterClusterRequest, om.AlterClusterResponse),
         Api(ApiKey.REPLICA_FETCH, 0, 0, cm.ReplicaFetchRequest, cm.ReplicaFetchResponse),
         Api(ApiKey.REPLICA_PROGRESS, 0, 0, cm.ReplicaProgressRequest, cm.NoResponse),
         Api(ApiKey.BROKER_HEARTBEAT, 0, 0, cm.BrokerHeartbeatRequest, cm.BrokerHeartbeatResponse),

@@ -4,9 +4,9 @@ Requests between brokers name the sender with the epoch of its session and its i
 bytes that only brokers know), so that a stranger cannot pretend to be a replica.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from streambus_protocol._shape import Int32, Int64, UInt16, UInt32
+from streambus_protocol._shape import Int32, Int64, Since, UInt16, UInt32
 
 
 class NoResponse(NamedTuple):
@@ -71,7 +71,9 @@ class DescribeClusterRequest(NamedTuple):
 class ClusterMember(NamedTuple):
     """A broker. ``state``: ``alive``, ``fenced``, ``leaving`` or ``maintenance``.
 
-    ``role`` in the metadata group: ``voter``, ``learner`` or ``none``.
+    ``role`` in the metadata group: ``voter``, ``learner`` or ``none``. ``metadata_lag``: entries of
+    the metadata that it has not yet, -1 where the answering broker does not know. ``pending``: what
+    is to become of its role, and what that waits for. ``replaced_by``: who takes over from it.
     """
 
     broker_id: Int32
@@ -83,6 +85,9 @@ class ClusterMember(NamedTuple):
     role: str
     leaders: Int32
     replicas: Int32
+    metadata_lag: Annotated[Int64, Since(1)] = -1
+    pending: Annotated[str | None, Since(1)] = None
+    replaced_by: Annotated[Int32, Since(1)] = -1
 
 
 class PartitionTrouble(NamedTuple):
@@ -123,7 +128,7 @@ class AlterMemberRequest(NamedTuple):
     """Change a member.
 
     ``action``: ``add`` (to the metadata group, as a learner at ``host`` and ``port``), ``promote``
-    (to voter), ``demote``, ``remove``, ``maintenance_on``, ``maintenance_off``, ``transfer`` (make
+    (to voter, as soon as it has caught up), ``demote``, ``remove``, ``maintenance_on``, ``maintenance_off``, ``transfer`` (make
     it the controller).
     """
 
