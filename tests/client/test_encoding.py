@@ -12,20 +12,13 @@ from streambus_client._encoding import (
     check_column,
     encode_pending,
     encode_record,
-    read_produced_offset,
 )
 from streambus_client.errors import InvalidArgumentError
 from streambus_protocol import (
     ApiKey,
-    ErrorCode,
-    FrameFlags,
-    ProducedPartition,
     ProducePartition,
     ProduceRequest,
-    ProduceResponse,
     decode_columns,
-    encode_frame,
-    encode_message,
 )
 
 
@@ -61,37 +54,6 @@ def test_frame_of_one_record_is_that_of_its_batch(
     template = ProduceTemplate("orders", 3, 1, 30_000, 0)
     general = template.frame(9, encode_record(value, key, None, timestamp_ms, 0))
     assert template.record_frame(9, value, key, timestamp_ms) == general
-
-
-def answer(
-    *, error: int = 0, offset: int = 7, correlation_id: int = 3, flags: int = 1, count: int = 1
-) -> bytes:
-    partitions = (ProducedPartition(error, None, offset, -1, 0),) * count
-    body = encode_message(ProduceResponse(0, partitions), 0)
-    return encode_frame(ApiKey.PRODUCE, 0, flags, correlation_id, body)
-
-
-def test_plain_answer_is_read_the_short_way() -> None:
-    assert read_produced_offset(answer(offset=123456789), 3) == 123456789
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        answer(error=ErrorCode.NOT_LEADER),
-        answer(correlation_id=4),
-        answer(flags=int(FrameFlags.RESPONSE | FrameFlags.ERROR)),
-        answer(count=2),
-        answer(offset=-1),
-        answer()[:-1],
-        answer() + b"x",
-        answer()[:5],
-        b"",
-        answer()[:12] + b"\xc1" * (len(answer()) - 12),
-    ],
-)
-def test_anything_else_is_left_to_the_general_way(frame: bytes) -> None:
-    assert read_produced_offset(frame, 3) is None
 
 
 def test_pending_batch_keeps_keys_headers_times_and_its_bytes() -> None:

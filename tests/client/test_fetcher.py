@@ -12,7 +12,7 @@ from streambus_client._addresses import Address
 from streambus_client._fetcher import FetchCall, Fetcher
 from streambus_client._operations import Session
 from streambus_client._options import ClientOptions, ConsumerOptions, Start
-from streambus_client._quick_fetch import FetchTemplate, read_fetched
+from streambus_client._quick_fetch import FetchTemplate
 from streambus_client._types import TopicPartition
 from streambus_client.errors import (
     ConnectionLostError,
@@ -28,14 +28,11 @@ from streambus_protocol import (
     FetchRequest,
     FetchResponse,
     FrameDecoder,
-    FrameFlags,
     MetadataResponse,
     PartitionInfo,
     TopicInfo,
     decode_message,
     encode_batch,
-    encode_frame,
-    encode_message,
 )
 
 
@@ -252,23 +249,3 @@ def test_prepared_fetch_says_what_the_general_one_says(
     [frame] = FrameDecoder().receive(template.frame(correlation_id, offset))
     assert (frame.api, frame.flags, frame.correlation_id) == (ApiKey.FETCH, 0, correlation_id)
     assert decode_message(FetchRequest, frame.body, 0) == request(offset)
-
-
-def framed(message: FetchResponse, *, correlation_id: int = 3, flags: int = 1) -> bytes:
-    return encode_frame(ApiKey.FETCH, 0, flags, correlation_id, encode_message(message, 0))
-
-
-def test_plain_answer_is_read_the_short_way_and_anything_else_is_not() -> None:
-    plain = framed(answer((0, b"data")))
-    assert read_fetched(plain, 3) == (100, b"data")
-    for frame in [
-        framed(answer((ErrorCode.NOT_LEADER, b""))),
-        framed(answer((0, b""), (0, b""))),
-        framed(answer((0, b"")), correlation_id=4),
-        framed(answer((0, b"")), flags=int(FrameFlags.RESPONSE | FrameFlags.ERROR)),
-        plain[:-1],
-        plain[:12],
-        plain + b"x",
-        b"",
-    ]:
-        assert read_fetched(frame, 3) is None

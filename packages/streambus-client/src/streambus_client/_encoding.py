@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-import msgpack
 from xxhash import xxh3_64_intdigest
 
 from streambus_client.errors import InvalidArgumentError
@@ -23,6 +22,7 @@ from streambus_protocol import (
     encode_batch,
     encode_message,
     flatten_headers,
+    plain_produced,
 )
 from streambus_protocol.errors import InvalidRecordError
 
@@ -40,7 +40,6 @@ _CHECKED = struct.Struct(">IBBHIIIqqqihH")
 _SMALL_BYTES_MAX = 255
 _PRODUCE = int(ApiKey.PRODUCE)
 _TRACED = int(FrameFlags.TRACED)
-_unpack = msgpack.unpackb
 _BIN_8_MARK, _BIN_32_MARK, _EMPTY_BIN = 0xC4, 0xC6, b"\xc4\x00"
 _FRAME_OVERHEAD = 8
 """Bytes of a frame's header that its length counts."""
@@ -109,9 +108,12 @@ class ProduceTemplate:
         acks: as on the wire.
         timeout_ms: for the acknowledgement.
         version: the negotiated version of PRODUCE.
+
+    Attributes:
+        read_offset: ``PlainProduced.read`` of that version.
     """
 
-    __slots__ = ("_prefix", "_prefix_bytes", "_version")
+    __slots__ = ("_prefix", "_prefix_bytes", "_version", "read_offset")
 
     def __init__(
         self, topic: str, partition: int, acks: int, timeout_ms: int, version: int
@@ -122,6 +124,7 @@ class ProduceTemplate:
         self._prefix = body[: -len(_EMPTY_BIN)]
         self._prefix_bytes = len(self._prefix)
         self._version = version
+        self.read_offset = plain_produced(version).read
 
     def record_frame(
         self, correlation_id: int, value: bytes | None, key: bytes | None, timestamp_ms: int
@@ -186,34 +189,6 @@ class ProduceTemplate:
         flags = _TRACED if context else 0
         header = _FRAME.pack(length, _PRODUCE, self._version, flags, correlation_id)
         return b"".join((header, context, self._prefix, mark, batch))
-
-
-def read_produced_offset(frame: bytes, correlation_id: int) -> int | None:
-    """Read the answer to a produce request of one partition, if all of it went well.
-
-    Args:
-        frame: what one ``recv`` gave.
-        correlation_id: of the request.
-
-    Returns:
-        The base offset. None where anything is out of the ordinary (an error, a partial frame,
-        another version's layout): the general decoder then judges the same bytes.
-    """
-    try:
-        length, api, _, flags, answered_id = _FRAME.unpack_from(frame)
-        if (
-            length != len(frame) - 4
-            or api != _PRODUCE
-            or flags != 1
-            or answered_id != correlation_id
-        ):
-            return None
-        _, ((error, _, base_offset, _, _),) = _unpack(frame[12:])
-    except (ValueError, TypeError, struct.error, msgpack.UnpackException):
-        return None
-    if error != 0 or type(base_offset) is not int or base_offset < 0:
-        return None
-    return base_offset
 
 
 def check_bytes(argument: str, value: Any) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streambus_client._open_batch import OpenBatch
+from streambus_client._types import Record
 from streambus_client.errors import (
     BrokerError,
     ClientError,
@@ -33,6 +34,7 @@ from streambus_protocol import (
     FetchResponse,
     decode_columns,
     iterate_batches,
+    read_lone_record,
 )
 from streambus_protocol.errors import BatchError
 
@@ -42,13 +44,13 @@ if TYPE_CHECKING:
     from streambus_client._backoff import Backoff
     from streambus_client._operations import Session
     from streambus_client._options import ConsumerOptions, Start
-    from streambus_client._types import Record, RecordColumns, TopicPartition
+    from streambus_client._types import RecordColumns, TopicPartition
 
 _FOLLOW_LEADER = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION})
 """Codes that may only mean that the metadata is old: asked again before they are believed."""
 
-
 _CONTROL = int(BatchFlags.CONTROL)
+_new_tuple = tuple.__new__
 
 
 class PartitionReader:
@@ -222,6 +224,21 @@ class Fetcher:
         reader.high_watermark = high_watermark
         if batches:
             self._keep(reader, batches)
+
+    def took_one(
+        self, reader: PartitionReader, high_watermark: int, batches: bytes
+    ) -> Record | None:
+        """As ``took``; a single plain record is handed out at once, and not kept."""
+        record = read_lone_record(batches)
+        if record is None or record[0] < reader.fetch_offset:
+            self.took(reader, high_watermark, batches)
+            return None
+        offset, timestamp_ms, key, value = record
+        reader.high_watermark = high_watermark
+        reader.position = reader.fetch_offset = offset + 1
+        topic, partition = reader.where
+        taken: Record = _new_tuple(Record, (topic, partition, offset, timestamp_ms, key, value, ()))
+        return taken
 
     def next_due(self, now: float) -> float | None:
         """When a partition or broker that failed is to be asked again; None if none waits."""

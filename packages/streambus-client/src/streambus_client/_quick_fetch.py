@@ -1,15 +1,12 @@
-"""The fetch of one partition in as few steps as there are: a prepared frame, a plain answer.
+"""The fetch of one partition in as few steps as there are: its frame, prepared but for the offset.
 
 Whoever asks for one record at a time waits for every step, so these are measured against a bare TCP
-echo. Anything out of the ordinary is left to the general way, which judges the same bytes.
+echo.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
-
-import msgpack
 
 from streambus_protocol import ApiKey, FetchRequest, encode_message
 
@@ -19,7 +16,6 @@ _FETCH = int(ApiKey.FETCH)
 _FRAME_OVERHEAD = 8
 _PLACEHOLDER = 2**62 + 1
 _UINT_64 = b"\xcf"
-_unpack = msgpack.unpackb
 
 
 class FetchTemplate:
@@ -54,32 +50,3 @@ class FetchTemplate:
                 self._tail,
             )
         )
-
-
-class Fetched(NamedTuple):
-    """A plain answer: the partition's high watermark, and whole batches."""
-
-    high_watermark: int
-    batches: bytes
-
-
-def read_fetched(frame: bytes, correlation_id: int) -> Fetched | None:
-    """Read the answer to a fetch of one partition, if all of it went well.
-
-    Args:
-        frame: what one ``recv`` gave.
-        correlation_id: of the request.
-
-    Returns:
-        None where anything is out of the ordinary: an error, a partial frame, another layout.
-    """
-    try:
-        length, api, _, flags, answered_id = _FRAME.unpack_from(frame)
-        if length != len(frame) - 4 or api != _FETCH or flags != 1 or answered_id != correlation_id:
-            return None
-        _, ((error, _, high_watermark, _, batches),) = _unpack(frame[12:])
-    except (ValueError, TypeError, struct.error, msgpack.UnpackException):
-        return None
-    if error != 0 or type(high_watermark) is not int or type(batches) is not bytes:
-        return None
-    return Fetched(high_watermark, batches)

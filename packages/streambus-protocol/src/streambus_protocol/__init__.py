@@ -85,6 +85,10 @@ from streambus_protocol._frame import (
     FrameFlags,
     encode_frame,
 )
+from streambus_protocol._lone_record import (
+    LoneRecord,
+    read_lone_record,
+)
 from streambus_protocol._messages import (
     ACKS_ALL,
     ACKS_LEADER,
@@ -146,6 +150,13 @@ from streambus_protocol._operation_messages import (
     ReplicaDigestRequest,
     ReplicaDigestResponse,
     ReplicaProgress,
+)
+from streambus_protocol._plain_answers import (
+    Fetched,
+    PlainFetched,
+    PlainProduced,
+    plain_fetched,
+    plain_produced,
 )
 from streambus_protocol._schema import (
     decode_message,
@@ -218,6 +229,7 @@ __all__ = [
     "FetchPartition",
     "FetchRequest",
     "FetchResponse",
+    "Fetched",
     "FetchedPartition",
     "FoundOffset",
     "Frame",
@@ -232,6 +244,7 @@ __all__ = [
     "InitProducerIdResponse",
     "ListOffsetsRequest",
     "ListOffsetsResponse",
+    "LoneRecord",
     "MetadataRequest",
     "MetadataResponse",
     "NewTopic",
@@ -243,6 +256,8 @@ __all__ = [
     "PartitionMove",
     "PartitionReplicas",
     "PartitionTrouble",
+    "PlainFetched",
+    "PlainProduced",
     "PlannedMove",
     "ProducePartition",
     "ProduceRequest",
@@ -288,7 +303,10 @@ __all__ = [
     "flatten_headers",
     "iterate_batches",
     "negotiate",
+    "plain_fetched",
+    "plain_produced",
     "read_batch_header",
+    "read_lone_record",
     "set_append_time",
     "split_trace",
     "stamp_batch",

@@ -63,6 +63,7 @@ class BatchFlags(IntFlag):
 
 
 _KNOWN_FLAGS = int(BatchFlags.TRANSACTIONAL | BatchFlags.CONTROL | BatchFlags.LOG_APPEND_TIME)
+_PRODUCED_FLAGS = int(BatchFlags.TRANSACTIONAL | BatchFlags.LOG_APPEND_TIME)
 # Plain ints for the paths that run for every batch: an operation on an IntFlag costs a microsecond.
 _CONTROL = int(BatchFlags.CONTROL)
 LOG_APPEND_TIME = int(BatchFlags.LOG_APPEND_TIME)
@@ -177,6 +178,34 @@ def check_produced_batch(data: bytes, batch_bytes_max: int) -> BatchHeader:
         CorruptBatchError: checksum, layout, or more bytes than the one batch.
         UnsupportedBatchError: a control batch (only brokers write those), or as for the header.
     """
+    size = len(data)
+    if BATCH_HEADER_BYTES < size <= batch_bytes_max:
+        header = HEADER.unpack_from(data)
+        (
+            _, _, checksum, length, magic, codec, flags, count, last_delta, columns_length,
+            _, _, _, _, _, reserved,
+        ) = header  # fmt: skip
+        covered = (
+            data[CHECKED_FROM:] if size <= _COPY_BYTES_MAX else memoryview(data)[CHECKED_FROM:]
+        )
+        if (
+            length == size
+            and magic == MAGIC
+            and codec <= _CODEC_MAX
+            and not flags & ~_PRODUCED_FLAGS
+            and not reserved
+            and 0 < count <= RECORDS_MAX
+            and last_delta == count - 1
+            and columns_length <= _EXPANSION_MAX * batch_bytes_max
+            and xxh3_64_intdigest(covered) == checksum
+        ):
+            good: BatchHeader = _new_tuple(BatchHeader, header)
+            return good
+    return _judge_produced_batch(data, batch_bytes_max)
+
+
+def _judge_produced_batch(data: bytes, batch_bytes_max: int) -> BatchHeader:
+    """Find out what is wrong with a batch that is not as it should be."""
     if len(data) > batch_bytes_max:
         raise BatchTooLargeError("a batch", len(data), batch_bytes_max)
     header = check_batch(data)

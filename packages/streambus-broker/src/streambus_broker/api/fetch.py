@@ -1,8 +1,12 @@
-"""FETCH: read several partitions up to the high watermark; wait where there is too little."""
+"""FETCH: read several partitions up to the high watermark; wait where there is too little.
+
+A consumer of one partition asks the same question again and again, at another offset. So a
+connection remembers its last question of one partition (`_FetchLane`), and one that differs from it
+in nothing but the offset is answered without being decoded.
+"""
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 from streambus_broker.api.produce import partition_problem
@@ -14,9 +18,10 @@ from streambus_protocol import (
     ErrorCode,
     FetchRequest,
     FetchResponse,
-    FrameFlags,
+    ProtocolError,
     decode_message,
     encode_message,
+    plain_fetched,
 )
 from streambus_storage import StorageError
 
@@ -29,12 +34,7 @@ if TYPE_CHECKING:
     from streambus_protocol import FetchPartition
 
 _FETCH = int(ApiKey.FETCH)
-_RESPONSE = int(FrameFlags.RESPONSE)
-_ONE_ANSWER = struct.Struct(">IHBBI7sqBqBI")
-"""An answer about one partition up to its batches: frame header and message of version 0."""
-_ONE_LENGTH = _ONE_ANSWER.size - 4
-_ONE_BEFORE_WATERMARK = b"\x92\x00\x91\x95\x00\xc0\xd3"  # [0, [[0, nil, int64 ...
-_INT_64, _BIN_32 = 0xD3, 0xC6
+_UINT_64 = b"\xcf"
 _ROOM_BYTES = 256 * 1024  # of a frame: kept for everything that is not records
 _Result = tuple[int, str | None, int, int, bytes]
 
@@ -51,6 +51,49 @@ class _Waiting:
         self.version = version
         self.correlation_id = correlation_id
         self.request = request
+
+
+class _FetchLane:
+    """A connection's last fetch of one partition: what it said, apart from the offset.
+
+    Attributes:
+        head: The request's bytes before the offset.
+        tail: Those behind it.
+        size: Length of the whole request.
+        version: Of the request.
+        log: The partition.
+        leader_epoch: What the consumer takes for it; -1 for any.
+        bytes_min: Less than this is worth waiting for more.
+        bytes_max: More is not given, beyond one batch.
+    """
+
+    __slots__ = (
+        "answer",
+        "at",
+        "bytes_max",
+        "bytes_min",
+        "head",
+        "leader_epoch",
+        "log",
+        "size",
+        "tail",
+        "version",
+    )
+
+    def __init__(
+        self, head: bytes, tail: bytes, version: int, log: PartitionLog, request: FetchRequest
+    ) -> None:
+        [wanted] = request.partitions
+        self.head = head
+        self.tail = tail
+        self.at = len(head)
+        self.size = len(head) + 8 + len(tail)
+        self.version = version
+        self.answer = plain_fetched(version)
+        self.log = log
+        self.leader_epoch = wanted.leader_epoch
+        self.bytes_min = request.bytes_min
+        self.bytes_max = min(request.bytes_max, wanted.bytes_max)
 
 
 class FetchApi:
@@ -76,7 +119,22 @@ class FetchApi:
         Raises:
             ProtocolError: It cannot be read.
         """
-        request = decode_message(FetchRequest, body, version)
+        lane: _FetchLane | None = connection.fetch_lane
+        if (
+            lane is not None
+            and len(body) == lane.size
+            and body.startswith(lane.head)
+            and body.endswith(lane.tail)
+            and version == lane.version
+        ):
+            answer = self._answer_again(lane, correlation_id, body)
+            if answer is not None:
+                return answer
+            request = decode_message(FetchRequest, body, version)
+        else:
+            request = decode_message(FetchRequest, body, version)
+            if len(request.partitions) == 1:
+                self._remember(connection, version, request, body)
         results, size_bytes, final = self._read(request)
         if size_bytes >= request.bytes_min or final or not request.wait_max_ms:
             self.record_bytes += size_bytes
@@ -98,6 +156,48 @@ class FetchApi:
             waiting.connection.answer_later(
                 _encode(waiting.version, waiting.correlation_id, results)
             )
+
+    def _answer_again(self, lane: _FetchLane, correlation_id: int, body: bytes) -> bytes | None:
+        """Answer a request that differs from the last one in its offset; None if not this way."""
+        log, at = lane.log, lane.at
+        offset = int.from_bytes(body[at : at + 8], "big")
+        watermark = log.high_watermark
+        if (
+            not log.log_start_offset <= offset < watermark
+            or not log.leads
+            or (lane.leader_epoch != log.leader_epoch and lane.leader_epoch >= 0)
+        ):
+            return None
+        try:
+            batches = self._node.store.read(log, offset, min(lane.bytes_max, self._bytes_max))
+        except StorageError:
+            return None
+        size_bytes = len(batches)
+        if size_bytes < lane.bytes_min:
+            return None
+        self.record_bytes += size_bytes
+        return lane.answer.frame(correlation_id, watermark, log.log_start_offset, batches)
+
+    def _remember(
+        self, connection: Connection, version: int, request: FetchRequest, body: bytes
+    ) -> None:
+        """Remember a request of one partition, if the place of its offset is beyond doubt."""
+        connection.fetch_lane = None
+        [wanted] = request.partitions
+        log = self._node.logs.get((wanted.topic, wanted.partition))
+        head, mark, tail = body.partition(_UINT_64 + wanted.offset.to_bytes(8, "big", signed=True))
+        if log is None or not mark:
+            return
+        head += _UINT_64
+        other = wanted._replace(offset=wanted.offset ^ 1)
+        try:
+            changed = head + other.offset.to_bytes(8, "big", signed=True) + tail
+            if decode_message(FetchRequest, changed, version) == request._replace(
+                partitions=(other,)
+            ):
+                connection.fetch_lane = _FetchLane(head, tail, version, log, request)
+        except ProtocolError:
+            return
 
     def _wait(self, waiting: _Waiting, size_bytes: int) -> None:
         request, node = waiting.request, self._node
@@ -162,24 +262,8 @@ def _wrong_epoch(log: PartitionLog, leader_epoch: int) -> _Result:
 
 
 def _encode(version: int, correlation_id: int, results: list[_Result]) -> bytes:
-    if len(results) == 1 and not version and not results[0][0]:
+    if len(results) == 1 and not results[0][0]:
         _, _, watermark, log_start_offset, batches = results[0]
-        size = len(batches)
-        return (
-            _ONE_ANSWER.pack(
-                _ONE_LENGTH + size,
-                _FETCH,
-                0,
-                _RESPONSE,
-                correlation_id,
-                _ONE_BEFORE_WATERMARK,
-                watermark,
-                _INT_64,
-                log_start_offset,
-                _BIN_32,
-                size,
-            )
-            + batches
-        )
+        return plain_fetched(version).frame(correlation_id, watermark, log_start_offset, batches)
     response = encode_message(FetchResponse(0, results), version)  # type: ignore[arg-type]  # rows
     return response_frame(_FETCH, version, correlation_id, response)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 from streambus_broker.metadata.registry import CommandError
@@ -13,7 +12,6 @@ from streambus_protocol import (
     ACKS_NONE,
     ApiKey,
     ErrorCode,
-    FrameFlags,
     ProducePartition,
     ProduceRequest,
     ProduceResponse,
@@ -21,6 +19,7 @@ from streambus_protocol import (
     check_produced_batch,
     decode_message,
     encode_message,
+    plain_produced,
 )
 from streambus_storage import StorageError, WriteStallError
 
@@ -34,14 +33,8 @@ if TYPE_CHECKING:
 _PRODUCE = int(ApiKey.PRODUCE)
 _Result = tuple[int, str | None, int, int, int]
 
-_ONE_ANSWER = struct.Struct(">IHBBI7sq2sq")
-"""The whole answer to one batch that was appended: frame header and message of version 0."""
-_ONE_ANSWER_LENGTH = _ONE_ANSWER.size - 4
-_ONE_BEFORE_BASE = b"\x92\x00\x91\x95\x00\xc0\xd3"  # [0, [[0, nil, int64 ...
-_ONE_BEFORE_START = b"\xff\xd3"  # -1, int64 ...
 _STALL_RETRY_S = 0.002
 _TIMEOUT_MS = 10_000  # the longest that a request waits for storage; then it is too busy
-_RESPONSE = int(FrameFlags.RESPONSE)
 _BIN_8, _BIN_16, _BIN_32 = 0xC4, 0xC5, 0xC6
 
 
@@ -52,11 +45,13 @@ class _Lane:
     are decoded once and compared from then on.
     """
 
-    __slots__ = ("acks", "log", "prefix", "size")
+    __slots__ = ("acks", "answer", "log", "prefix", "size", "version")
 
-    def __init__(self, prefix: bytes, log: PartitionLog, acks: int) -> None:
+    def __init__(self, prefix: bytes, version: int, log: PartitionLog, acks: int) -> None:
         self.prefix = prefix
         self.size = len(prefix)
+        self.version = version
+        self.answer = plain_produced(version).frame
         self.log = log
         self.acks = acks
 
@@ -114,7 +109,7 @@ class ProduceApi:
             ProtocolError: The request as a whole cannot be read or contradicts itself.
         """
         lane: _Lane | None = connection.produce_lane
-        if lane is not None and body.startswith(lane.prefix):
+        if lane is not None and body.startswith(lane.prefix) and version == lane.version:
             batch = _rest(body, lane.size)
             log = lane.log
             if batch is not None and log.leads and log.rewrite is None and not self._node.closing:
@@ -128,8 +123,8 @@ class ProduceApi:
             self._wait_for_room(pending)
             return None
         results = pending.results
-        if len(results) == 1 and not version and not results[0][0]:
-            self._remember(connection, request, body)
+        if len(results) == 1 and not results[0][0]:
+            self._remember(connection, version, request, body)
         return self._acknowledge(pending)
 
     def _append_all(self, pending: _Pending) -> bool:
@@ -199,11 +194,13 @@ class ProduceApi:
         except WriteStallError:
             part = ProducePartition(log.topic, log.partition, batch)
             request = ProduceRequest(lane.acks, _TIMEOUT_MS, (part,))
-            self._wait_for_room(_Pending(connection, 0, correlation_id, request))
+            self._wait_for_room(_Pending(connection, lane.version, correlation_id, request))
             return None
         except (ProtocolError, StorageError) as error:
             result = self._refused(error)
-            return None if lane.acks == ACKS_NONE else encode_produced(0, correlation_id, [result])
+            if lane.acks == ACKS_NONE:
+                return None
+            return encode_produced(lane.version, correlation_id, [result])
         if node.storage_error is not None:
             node.storage_works()
         self.batches += 1
@@ -213,26 +210,19 @@ class ProduceApi:
         if node.waits.count:
             node.server.due += node.waits.grown(log.partition_id, header.length)
         if lane.acks == ACKS_LEADER:
-            return _ONE_ANSWER.pack(
-                _ONE_ANSWER_LENGTH,
-                _PRODUCE,
-                0,
-                _RESPONSE,
-                correlation_id,
-                _ONE_BEFORE_BASE,
-                base_offset,
-                _ONE_BEFORE_START,
-                log.log_start_offset,
-            )
+            return lane.answer(correlation_id, base_offset, log.log_start_offset)
         if lane.acks == ACKS_ALL:
             results: list[_Result] = [(0, None, base_offset, -1, log.log_start_offset)]
             connection.pending += 1
             node.durability.when_durable(
-                sequence, self._answer_when_durable(connection, 0, correlation_id, results)
+                sequence,
+                self._answer_when_durable(connection, lane.version, correlation_id, results),
             )
         return None
 
-    def _remember(self, connection: Connection, request: ProduceRequest, body: bytes) -> None:
+    def _remember(
+        self, connection: Connection, version: int, request: ProduceRequest, body: bytes
+    ) -> None:
         """Remember what a request of one batch begins with, if the batch is what it ends with."""
         topic, partition, batch = request.partitions[0]
         log = self._node.logs.get((topic, partition))
@@ -240,7 +230,7 @@ class ProduceApi:
         mark_bytes = 2 if size < 1 << 8 else 3 if size < 1 << 16 else 5
         prefix = body[: len(body) - size - mark_bytes]
         if log is not None and _rest(body, len(prefix)) == batch:
-            connection.produce_lane = _Lane(prefix, log, request.acks)
+            connection.produce_lane = _Lane(prefix, version, log, request.acks)
 
     def _append(self, topic: str, partition: int, batch: bytes) -> tuple[_Result, int]:
         node = self._node
@@ -313,10 +303,11 @@ class InvalidAcksError(ProtocolError):
 
 def _rest(body: bytes, start: int) -> bytes | None:
     """Read one msgpack bin that reaches exactly to the end of the body; None if it does not."""
-    mark = body[start] if start < len(body) else 0
+    mark = body[start] if start + 1 < len(body) else 0
     if mark == _BIN_8:
-        begin = start + 2
-    elif mark == _BIN_16:
+        rest = body[start + 2 :]
+        return rest if body[start + 1] == len(rest) else None
+    if mark == _BIN_16:
         begin = start + 3
     elif mark == _BIN_32:
         begin = start + 5
@@ -344,5 +335,9 @@ def partition_problem(node: Node, topic: str, partition: int) -> tuple[ErrorCode
 
 def encode_produced(version: int, correlation_id: int, results: list[_Result]) -> bytes:
     """Build the answer's frame."""
+    if len(results) == 1:
+        code, _, base_offset, append_time_ms, log_start_offset = results[0]
+        if not code and append_time_ms < 0:
+            return plain_produced(version).frame(correlation_id, base_offset, log_start_offset)
     response = encode_message(ProduceResponse(0, results), version)  # type: ignore[arg-type]  # rows
     return response_frame(_PRODUCE, version, correlation_id, response)

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct(">IHBBI")  # docs/formats/frame.md: length, api, version, flags, correlation
 _HEAD_BYTES = _HEAD.size
+_unpack_head = _HEAD.unpack_from
 _UNCOUNTED_BYTES = 4  # of the length field itself
+_LONG_READ_BYTES = 64 * 1024  # shorter reads end libuv's row of reads by themselves
 _BURST_BYTES_MAX = 512 * 1024  # libuv reads up to 32 times in a row, before any timer fires
 _RESPONSE = int(FrameFlags.RESPONSE)
 _ERROR = int(FrameFlags.RESPONSE | FrameFlags.ERROR)
@@ -54,19 +56,22 @@ class ApiStats:
     """Plain counters of one API, added to on the hot path and read when metrics are scraped.
 
     Attributes:
-        requests: Requests served.
         errors: Requests answered with an error as a whole.
         ns_total: Time spent in the handler, in nanoseconds.
         buckets: Requests by the bit length of their nanoseconds: bucket n holds those below 2**n.
     """
 
-    __slots__ = ("buckets", "errors", "ns_total", "requests")
+    __slots__ = ("buckets", "errors", "ns_total")
 
     def __init__(self) -> None:
-        self.requests = 0
         self.errors = 0
         self.ns_total = 0
         self.buckets = [0] * 64
+
+    @property
+    def requests(self) -> int:
+        """Requests served."""
+        return sum(self.buckets)
 
 
 class Route:
@@ -100,6 +105,7 @@ class Connection(asyncio.Protocol):
         "_serving",
         "_write_paused",
         "address",
+        "fetch_lane",
         "frame_began_tick",
         "heard_tick",
         "opened_tick",
@@ -119,6 +125,7 @@ class Connection(asyncio.Protocol):
         self.opened_tick = self.heard_tick = server.tick
         self.frame_began_tick = -1
         self.produce_lane: Any = None  # belongs to the produce API
+        self.fetch_lane: Any = None  # belongs to the fetch API
         self._decoder = FrameDecoder(server.handshake_bytes_max)
         self._partial = False  # the decoder holds a part of a frame
         self._out: list[bytes] = []
@@ -147,19 +154,22 @@ class Connection(asyncio.Protocol):
         self.heard_tick = server.tick
         size = len(data)
         server.bytes_in += size
-        self._burst_bytes += size
-        if self._burst_bytes > _BURST_BYTES_MAX:
-            self._turn()
+        if size >= _LONG_READ_BYTES:
+            self._burst_bytes += size
+            if self._burst_bytes > _BURST_BYTES_MAX:
+                self._turn()
         if (
             not self._partial
             and self.ready
             and size >= _HEAD_BYTES
             and not (self._write_paused or self._held or self._backlog)
         ):
-            length, api, version, flags, correlation_id = _HEAD.unpack_from(data)
+            length, api, version, flags, correlation_id = _unpack_head(data)
             if length == size - _UNCOUNTED_BYTES and not flags:
-                self._serve_alone(api, version, correlation_id, data[_HEAD_BYTES:])
-                return
+                route = server.routes.get(api << 8 | version)
+                if route is not None:
+                    self._serve_alone(route, correlation_id, data[_HEAD_BYTES:])
+                    return
         try:
             frames = self._decoder.receive(data)
         except ProtocolError as error:
@@ -260,33 +270,28 @@ class Connection(asyncio.Protocol):
 
     # --- serving -------------------------------------------------------------------------------
 
-    def _serve_alone(self, api: int, version: int, correlation_id: int, body: bytes) -> None:
+    def _serve_alone(self, route: Route, correlation_id: int, body: bytes) -> None:
         """Serve the usual read: exactly one whole, plain request. Does what `_serve_all` does."""
-        server = self.server
-        route = server.routes.get(api << 8 | version)
-        if route is None:
-            self._serve_all([Frame(api, version, 0, correlation_id, body)])
-            return
         started_ns = perf_counter_ns()
+        server, out = self.server, self._out
         self._serving = True
         try:
-            answer = route.handler(self, version, correlation_id, body)
+            answer = route.handler(self, route.version, correlation_id, body)
         except Exception as error:  # noqa: BLE001 - one bad request costs nobody else anything
-            answer = self._failed(Frame(api, version, 0, correlation_id, body), route, error)
+            frame = Frame(route.api, route.version, 0, correlation_id, body)
+            answer = self._failed(frame, route, error)
         self._serving = False
-        if answer is not None and not self._out:
+        if out:
+            if answer is not None:
+                out.append(answer)
+            self.flush()
+        elif answer is not None:
             server.bytes_out += len(answer)
             self.transport.write(answer)
-        elif answer is not None:
-            self._out.append(answer)
-            self.flush()
-        elif self._out:
-            self.flush()
         if server.due:
             server.answer_due()
         took_ns = perf_counter_ns() - started_ns
         stats = route.stats
-        stats.requests += 1
         stats.ns_total += took_ns
         stats.buckets[took_ns.bit_length()] += 1
 
@@ -338,7 +343,6 @@ class Connection(asyncio.Protocol):
         if route is not None:
             stats = route.stats
             took_ns = perf_counter_ns() - started_ns
-            stats.requests += 1
             stats.ns_total += took_ns
             stats.buckets[took_ns.bit_length()] += 1
         return answer

@@ -139,7 +139,14 @@ class BlockingConnection:
         try:
             if timeout_s != self._timeout_s:
                 self._set_timeout(timeout_s)
-            self.send_bytes(frame)
+            self.socket.sendall(frame)
+        except OSError as error:
+            self.close()
+            raise ConnectionLostError(self.name, _reason(error)) from error
+        except BaseException:
+            self.close()
+            raise
+        try:
             data = self.socket.recv(_SHORT_ANSWER_BYTES)
         except (BlockingIOError, TimeoutError):
             return None

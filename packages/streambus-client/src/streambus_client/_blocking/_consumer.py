@@ -12,7 +12,7 @@ from streambus_client._blocking._driver import BlockingClient
 from streambus_client._blocking._flight import Flight, QuickFetch
 from streambus_client._consuming import ConsumerCore, all_offsets, query_for
 from streambus_client._options import ClientOptions, ConsumerOptions, OutOfRange, Start, check_start
-from streambus_client._quick_fetch import FetchTemplate, read_fetched
+from streambus_client._quick_fetch import FetchTemplate
 from streambus_client._types import Record, RecordColumns, TopicPartition
 from streambus_client.errors import (
     BrokerUnreachableError,
@@ -22,7 +22,7 @@ from streambus_client.errors import (
     InvalidArgumentError,
     RequestTimedOutError,
 )
-from streambus_protocol import EARLIEST, LATEST, ApiKey
+from streambus_protocol import EARLIEST, LATEST, ApiKey, plain_fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -231,6 +231,16 @@ class Consumer(BlockingClient):
             raise InvalidArgumentError("max_records", f"is {max_records}; use 1 or more")
         self._check_open()
         fetcher = self._core.fetcher
+        quick = self._quick
+        if quick is not None and timeout > 0 and not self._flights:
+            began = time.monotonic()
+            if self._may_fetch_quickly(quick, began):
+                record = self._fetch_quickly(quick, timeout, fetcher.took_one)
+                if record is not None:
+                    if self._options.prefetch_bytes_max:
+                        self._send_due()
+                    return [record]
+                timeout -= time.monotonic() - began
         if fetcher.has_records() or self._wait(timeout):
             records = fetcher.take_records(max_records)
             if self._options.prefetch_bytes_max:
@@ -287,10 +297,14 @@ class Consumer(BlockingClient):
         """Ask and receive until there is a record or the time is over."""
         fetcher, clock = self._core.fetcher, time.monotonic
         deadline = clock() + timeout
-        simple = timeout > 0 and not self._flights
-        simple = simple and not self._core.needs_settling(deadline - timeout)
-        if simple and self._fetch_quickly(timeout) and fetcher.has_records():
-            return True
+        if timeout > 0 and not self._flights:
+            quick = self._quick
+            if quick is None or not self._may_fetch_quickly(quick, deadline - timeout):
+                quick = self._prepare_quickly(deadline - timeout)
+            if quick is not None:
+                self._fetch_quickly(quick, timeout, fetcher.took)
+                if fetcher.has_records():
+                    return True
         left_s = deadline - clock()
         while True:
             fetcher.raise_failure()
@@ -309,51 +323,60 @@ class Consumer(BlockingClient):
                 self._raise_unreachable()
                 return False
 
-    def _fetch_quickly(self, timeout_s: float) -> bool:
-        """Fetch a lone partition by a prepared request; False leaves it to the general way.
+    def _may_fetch_quickly(self, quick: QuickFetch, now: float) -> bool:
+        """Whether a prepared request still is what the general way would send now."""
+        reader = self._core.fetcher.lone_reader()
+        return (
+            reader is not None
+            and quick.serves(reader, self._session.cluster.changes)
+            and not self._core.needs_settling(now)
+        )
+
+    def _fetch_quickly(
+        self,
+        quick: QuickFetch,
+        timeout_s: float,
+        take: Callable[[PartitionReader, int, bytes], Record | None],
+    ) -> Record | None:
+        """Fetch a lone partition by a prepared request, and give what ``take`` makes of the answer.
 
         Where the answer is late or out of the ordinary, the request stays under way as any other.
         """
-        fetcher = self._core.fetcher
-        reader = fetcher.lone_reader()
-        if reader is None:
-            return False
-        quick = self._quick
-        if quick is None or not quick.serves(reader, self._session.cluster.changes):
-            quick = self._quick = self._prepare_quickly(reader)
-            if quick is None:
-                return False
-        connection = quick.connection
+        connection, reader = quick.connection, quick.reader
         correlation_id = connection.core.next_id()
         frame = quick.template.frame(correlation_id, reader.fetch_offset)
         try:
             data = connection.exchange(frame, timeout_s)
         except ConnectionLostError:
-            return False
-        fetched = None if data is None else read_fetched(data, correlation_id)
+            return None
+        fetched = None if data is None else quick.answer.read(data, correlation_id)
         if fetched is not None:
-            fetcher.took(reader, *fetched)
-            return True
+            return take(reader, *fetched)
         connection.core.expect(correlation_id, ApiKey.FETCH)
-        call = fetcher.began(reader)
+        call = self._core.fetcher.began(reader)
         if call is None:
             connection.close()
-            return False
+            return None
         flight = self._flight(call, connection)
         if data is not None:
             self._arrived(flight, lambda: connection.receive_first(data))
-        return True
+        return None
 
-    def _prepare_quickly(self, reader: PartitionReader) -> QuickFetch | None:
-        """Prepare a lone partition's request, once there is a connection to its leader."""
-        cluster = self._session.cluster
+    def _prepare_quickly(self, now: float) -> QuickFetch | None:
+        """Prepare a lone partition's request, if there is one, and a connection to its leader."""
+        self._quick = None
+        reader, cluster = self._core.fetcher.lone_reader(), self._session.cluster
+        if reader is None or self._core.needs_settling(now):
+            return None
         node = cluster.leader(reader.where)
         connection = None if node is None else self._connections.get(node)
         if connection is None or connection.closed or connection.core.broker is None:
             return None
-        request = self._core.fetcher.request([reader])
-        template = FetchTemplate(request, connection.core.version(ApiKey.FETCH))
-        return QuickFetch(reader, connection, template, cluster.changes)
+        version = connection.core.version(ApiKey.FETCH)
+        template = FetchTemplate(self._core.fetcher.request([reader]), version)
+        answer = plain_fetched(version)
+        self._quick = QuickFetch(reader, connection, template, answer, cluster.changes)
+        return self._quick
 
     def _raise_unreachable(self) -> None:
         """Raise if no broker was ever reached; a loss after that is waited out."""

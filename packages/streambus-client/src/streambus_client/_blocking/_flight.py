@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from streambus_client._blocking._connection import BlockingConnection
     from streambus_client._fetcher import FetchCall, PartitionReader
     from streambus_client._quick_fetch import FetchTemplate
+    from streambus_protocol import PlainFetched
 
 
 class Flight:
@@ -24,20 +25,22 @@ class Flight:
 class QuickFetch:
     """The prepared request of a lone partition, valid while nothing of the cluster changes."""
 
-    __slots__ = ("_changes", "_reader", "connection", "template")
+    __slots__ = ("_changes", "answer", "connection", "reader", "template")
 
     def __init__(
         self,
         reader: PartitionReader,
         connection: BlockingConnection,
         template: FetchTemplate,
+        answer: PlainFetched,
         changes: int,
     ) -> None:
-        self._reader = reader
         self._changes = changes
+        self.reader = reader
         self.connection = connection
         self.template = template
+        self.answer = answer
 
     def serves(self, reader: PartitionReader, changes: int) -> bool:
         """Whether it still stands for what the general way would ask."""
-        return reader is self._reader and changes == self._changes and not self.connection.closed
+        return reader is self.reader and changes == self._changes and not self.connection.closed

@@ -12,7 +12,7 @@ from streambus_client._blocking._driver import BlockingClient, run
 from streambus_client._blocking._futures import SendFuture, SendManyFuture, wait_for
 from streambus_client._blocking._lane import Lane
 from streambus_client._callbacks import call_back
-from streambus_client._encoding import ProduceTemplate, encode_record, read_produced_offset
+from streambus_client._encoding import ProduceTemplate, encode_record
 from streambus_client._operations import leader, refresh
 from streambus_client._options import (
     Acks,
@@ -242,7 +242,7 @@ class Producer(BlockingClient):
                 raise RequestTimedOutError(
                     f"{connection.name} did not answer within {timeout_s:.3g} s"
                 )
-            offset = read_produced_offset(data, correlation_id)
+            offset = lane.template.read_offset(data, correlation_id)
             if offset is not None:
                 return offset
             connection.core.expect(correlation_id, ApiKey.PRODUCE)
