@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,47 @@ def test_frames_survive_any_division_of_the_stream(sent: list[Frame], data: st.D
         received += decoder.receive(stream[start:stop])
     assert received == sent
     assert decoder.pending_bytes == 0
+
+
+long_frames = st.builds(
+    Frame,
+    api=st.just(2),
+    version=st.just(0),
+    flags=st.integers(0, 7),
+    correlation_id=st.integers(0, 2**32 - 1),
+    body=st.integers(0, 300_000).map(lambda size: bytes(range(251)) * (size // 251)),
+)
+
+
+@given(st.lists(frames | long_frames, min_size=1, max_size=4), st.data())
+def test_long_frames_survive_any_division_of_the_stream(
+    sent: list[Frame], data: st.DataObject
+) -> None:
+    stream = b"".join(encode_frame(*frame) for frame in sent)
+    near = st.sampled_from([0, 1, 4, 11, 12, 13, 4095, 4096])
+    cuts = data.draw(st.lists(st.integers(0, len(stream)) | near, max_size=12))
+    cuts = sorted(min(cut, len(stream)) for cut in cuts)
+    decoder = FrameDecoder()
+    received: list[Frame] = []
+    for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        received += decoder.receive(stream[start:stop])
+        whole = sum(12 + len(frame.body) for frame in received)
+        assert decoder.pending_bytes == stop - whole
+    assert received == sent
+
+
+def test_long_frame_byte_by_byte_costs_no_object_for_each() -> None:
+    decoder = FrameDecoder()
+    frame = encode_frame(2, 1, 1, 7, bytes(100_000))
+    tracemalloc.start()
+    try:
+        for index in range(len(frame) - 1):
+            assert decoder.receive(frame[index : index + 1]) == []
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 200_000
+    assert decoder.receive(frame[-1:]) == [Frame(2, 1, 1, 7, bytes(100_000))]
 
 
 def test_frame_byte_by_byte() -> None:

@@ -166,7 +166,7 @@ def check_batch(data: bytes | memoryview, position: int = 0) -> BatchHeader:
     return header
 
 
-def check_produced_batch(data: bytes, batch_bytes_max: int) -> BatchHeader:
+def check_produced_batch(data: bytes | memoryview, batch_bytes_max: int) -> BatchHeader:
     """Check what a producer sent as exactly one new batch.
 
     Args:
@@ -204,7 +204,7 @@ def check_produced_batch(data: bytes, batch_bytes_max: int) -> BatchHeader:
     return _judge_produced_batch(data, batch_bytes_max)
 
 
-def _judge_produced_batch(data: bytes, batch_bytes_max: int) -> BatchHeader:
+def _judge_produced_batch(data: bytes | memoryview, batch_bytes_max: int) -> BatchHeader:
     """Find out what is wrong with a batch that is not as it should be."""
     if len(data) > batch_bytes_max:
         raise BatchTooLargeError("a batch", len(data), batch_bytes_max)

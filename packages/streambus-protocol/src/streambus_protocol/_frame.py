@@ -43,6 +43,10 @@ class FrameFlags(IntFlag):
 
 
 _new_tuple = tuple.__new__
+_LONG_FRAME_BYTES = 64 * 1024
+"""From this length on a frame's pieces are kept as they came."""
+_PIECE_BYTES_MIN = 4096
+"""Smaller pieces are gathered."""
 _KNOWN_FLAGS = int(FrameFlags.RESPONSE | FrameFlags.ERROR | FrameFlags.TRACED)
 
 
@@ -69,20 +73,52 @@ def encode_frame(api: int, version: int, flags: int, correlation_id: int, body: 
     return HEADER.pack(_LENGTH_MIN + len(body), api, version, flags, correlation_id) + body
 
 
+class _LongFrame:
+    """A long frame whose header has come: its body's pieces, until they are joined once."""
+
+    __slots__ = ("header", "missing", "pieces")
+
+    def __init__(self, header: tuple[int, int, int, int], missing: int) -> None:
+        self.header = header
+        self.missing = missing
+        self.pieces: list[bytes | bytearray | memoryview] = []
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Take a piece that does not complete the body."""
+        self.missing -= len(data)
+        if len(data) >= _PIECE_BYTES_MIN:
+            self.pieces.append(data)
+        elif self.pieces and type(self.pieces[-1]) is bytearray:
+            self.pieces[-1] += data  # who sends byte by byte costs no object for each
+        else:
+            self.pieces.append(bytearray(data))
+
+    def finish(self, data: memoryview) -> Frame:
+        """Take the last piece and give the frame."""
+        self.pieces.append(data)
+        frame: Frame = _new_tuple(Frame, (*self.header, b"".join(self.pieces)))
+        return frame
+
+
 class FrameDecoder:
     """Bytes in, frames out; one for each direction of a connection. Not thread-safe.
 
+    A long frame is copied once: its pieces are kept as they came, and joined when it is whole.
     After an error the stream is out of step: every later call raises the same error again.
     """
 
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self.frame_bytes_max = frame_bytes_max
         self._pending = bytearray()
+        self._long: _LongFrame | None = None
+        self._long_bytes = 0
         self._error: MalformedFrameError | FrameTooLargeError | None = None
 
     @property
     def pending_bytes(self) -> int:
         """How many bytes of an unfinished frame are held."""
+        if self._long is not None:
+            return self._long_bytes - self._long.missing
         return len(self._pending)
 
     def receive(self, data: bytes) -> list[Frame]:
@@ -99,38 +135,58 @@ class FrameDecoder:
         """
         if self._error is not None:
             raise self._error
-        pending = self._pending
-        if pending:
-            pending += data
-            if len(pending) < self._needed(pending):
-                return []
-            data = bytes(pending)
-            pending.clear()
         frames: list[Frame] = []
         position, end = 0, len(data)
+        long = self._long
+        if long is not None:
+            if end < long.missing:
+                long.add(data)
+                return frames
+            position = long.missing
+            frames.append(long.finish(memoryview(data)[:position]))
+            self._long = None
+        elif self._pending:
+            pending = self._pending
+            pending += data
+            if len(pending) < self._needed(pending):
+                return frames
+            data = bytes(pending)
+            end = len(data)
+            pending.clear()
         while end - position >= HEADER_BYTES:
             length, api, version, flags, correlation_id = HEADER.unpack_from(data, position)
             if length < _LENGTH_MIN or length > self.frame_bytes_max or flags & ~_KNOWN_FLAGS:
                 self._refuse(length, flags)
             stop = position + _LENGTH_FIELD_BYTES + length
             if stop > end:
+                if length >= _LONG_FRAME_BYTES:
+                    self._long_bytes = stop - position
+                    position += HEADER_BYTES
+                    self._long = _LongFrame((api, version, flags, correlation_id), stop - position)
+                    # A view keeps all of the data: right where it is most of it, as usual.
+                    most = 2 * position <= end
+                    self._long.add(memoryview(data)[position:] if most else data[position:])
+                    return frames
                 break
             body = data[position + HEADER_BYTES : stop]
             frames.append(_new_tuple(Frame, (api, version, flags, correlation_id, body)))
             position = stop
         if position < end:
-            pending += data[position:] if position else data
-            self._needed(pending)
+            self._pending += data[position:] if position else data
+            self._needed(self._pending)
         return frames
 
     def _needed(self, pending: bytearray) -> int:
-        """Bytes until the first pending frame is whole; judges its length once it is known."""
+        """Bytes until the first pending frame is whole; judges its length once it is known.
+
+        Of a long frame its header will do.
+        """
         if len(pending) < _LENGTH_FIELD_BYTES:
             return _LENGTH_FIELD_BYTES
         length = int.from_bytes(pending[:_LENGTH_FIELD_BYTES], "big")
         if length < _LENGTH_MIN or length > self.frame_bytes_max:
             self._refuse(length, 0)
-        return length + _LENGTH_FIELD_BYTES
+        return HEADER_BYTES if length >= _LONG_FRAME_BYTES else length + _LENGTH_FIELD_BYTES
 
     def _refuse(self, length: int, flags: int) -> None:
         self._pending.clear()

@@ -35,6 +35,8 @@ _Result = tuple[int, str | None, int, int, int]
 
 _STALL_RETRY_S = 0.002
 _TIMEOUT_MS = 10_000  # the longest that a request waits for storage; then it is too busy
+_COPY_BYTES_MAX = 4096
+_TURN_BYTES = 256 * 1024  # appended in a row for one request, before others have their turn
 _BIN_8, _BIN_16, _BIN_32 = 0xC4, 0xC5, 0xC6
 
 
@@ -63,9 +65,11 @@ class _Pending:
         "connection",
         "correlation_id",
         "deadline_s",
+        "has_stalled",
         "request",
         "results",
         "sequence",
+        "stalled",
         "version",
         "waits",
     )
@@ -80,6 +84,8 @@ class _Pending:
         self.results: list[_Result] = []
         self.sequence = -1
         self.waits = False
+        self.stalled = False  # storage has just refused the next batch for now
+        self.has_stalled = False  # once; then it ends with its connection
         timeout_ms = min(request.timeout_ms, _TIMEOUT_MS)
         self.deadline_s = connection.server.loop.time() + timeout_ms / 1000
 
@@ -120,7 +126,7 @@ class ProduceApi:
             raise InvalidAcksError(acks)
         pending = _Pending(connection, version, correlation_id, request)
         if not self._append_all(pending):
-            self._wait_for_room(pending)
+            self._go_on_later(pending)
             return None
         results = pending.results
         if len(results) == 1 and not results[0][0]:
@@ -128,13 +134,22 @@ class ProduceApi:
         return self._acknowledge(pending)
 
     def _append_all(self, pending: _Pending) -> bool:
-        """Append what is left of a request; False where storage is behind and it has to wait."""
+        """Append what is left of a request; False where it has to go on later.
+
+        That is so where storage is behind, and where the request is so large that others must have
+        their turn in between.
+        """
         results = pending.results
+        size_bytes = 0
         for topic, partition, batch in pending.request.partitions[len(results) :]:
+            if size_bytes >= _TURN_BYTES:
+                return False
+            size_bytes += len(batch)
             try:
                 result, pending.sequence = self._append(topic, partition, batch)
             except WriteStallError as error:
                 if self._node.loop.time() < pending.deadline_s and not self._node.closing:
+                    pending.stalled = True
                     return False
                 result = self._refused(error)
             except (ProtocolError, StorageError, RefusedError) as error:
@@ -157,25 +172,34 @@ class ProduceApi:
             return None
         return encode_produced(version, correlation_id, pending.results)
 
-    def _wait_for_room(self, pending: _Pending) -> None:
-        """Flush and compaction are behind: hold this producer's requests, try again soon.
+    def _go_on_later(self, pending: _Pending) -> None:
+        """Hold this producer's requests and go on soon: at the loop's next turn, or a little later.
 
-        So a producer that is faster than the disk is slowed down, and sees no error.
+        Later where flush and compaction are behind: so a producer that is faster than the disk is
+        slowed down, and sees no error.
         """
         connection, node = pending.connection, self._node
         if not pending.waits:
             pending.waits = True
             connection.pending += 1
             connection.hold_requests()
-            self.stalled += 1
-        node.loop.call_later(_STALL_RETRY_S, self._try_again, pending)
+        if pending.stalled:
+            pending.stalled = False
+            self.stalled += not pending.has_stalled
+            pending.has_stalled = True
+            node.loop.call_later(_STALL_RETRY_S, self._try_again, pending)
+        else:
+            node.loop.call_soon(self._try_again, pending)
 
     def _try_again(self, pending: _Pending) -> None:
-        connection = pending.connection
-        if not connection.transport.is_closing() and not self._append_all(pending):
-            self._wait_for_room(pending)
+        connection, server = pending.connection, self._node.server
+        closing = connection.transport.is_closing()
+        if not (closing and pending.has_stalled) and not self._append_all(pending):
+            self._go_on_later(pending)
             return
         connection.pending -= 1
+        if server.due:
+            server.answer_due()
         if connection.transport.is_closing():
             return
         answer = self._acknowledge(pending)
@@ -184,7 +208,7 @@ class ProduceApi:
         connection.release_requests()
 
     def _append_one(
-        self, connection: Connection, lane: _Lane, correlation_id: int, batch: bytes
+        self, connection: Connection, lane: _Lane, correlation_id: int, batch: bytes | memoryview
     ) -> bytes | None:
         """Append the one batch of a request that began as the last one did."""
         node, log = self._node, lane.log
@@ -192,9 +216,11 @@ class ProduceApi:
             header = check_produced_batch(batch, log.settings.max_message_bytes)
             base_offset, sequence = node.store.append(log, header, batch)
         except WriteStallError:
-            part = ProducePartition(log.topic, log.partition, batch)
+            part = ProducePartition(log.topic, log.partition, bytes(batch))
             request = ProduceRequest(lane.acks, _TIMEOUT_MS, (part,))
-            self._wait_for_room(_Pending(connection, lane.version, correlation_id, request))
+            pending = _Pending(connection, lane.version, correlation_id, request)
+            pending.stalled = True
+            self._go_on_later(pending)
             return None
         except (ProtocolError, StorageError) as error:
             result = self._refused(error)
@@ -301,8 +327,11 @@ class InvalidAcksError(ProtocolError):
         super().__init__(f"acks {acks} is none of 0, 1 and -1 (all)")
 
 
-def _rest(body: bytes, start: int) -> bytes | None:
-    """Read one msgpack bin that reaches exactly to the end of the body; None if it does not."""
+def _rest(body: bytes, start: int) -> bytes | memoryview | None:
+    """Read one msgpack bin that reaches exactly to the end of the body; None if it does not.
+
+    A short one is copied, which costs less than a view of it.
+    """
     mark = body[start] if start + 1 < len(body) else 0
     if mark == _BIN_8:
         rest = body[start + 2 :]
@@ -313,9 +342,10 @@ def _rest(body: bytes, start: int) -> bytes | None:
         begin = start + 5
     else:
         return None
-    if int.from_bytes(body[start + 1 : begin], "big") != len(body) - begin:
+    size = len(body) - begin
+    if int.from_bytes(body[start + 1 : begin], "big") != size:
         return None
-    return body[begin:]
+    return body[begin:] if size <= _COPY_BYTES_MAX else memoryview(body)[begin:]
 
 
 def partition_problem(node: Node, topic: str, partition: int) -> tuple[ErrorCode, str]:

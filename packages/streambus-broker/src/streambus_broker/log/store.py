@@ -119,7 +119,9 @@ class LogStore:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def append(self, log: PartitionLog, header: BatchHeader, batch: bytes) -> tuple[int, int]:
+    def append(
+        self, log: PartitionLog, header: BatchHeader, batch: bytes | memoryview
+    ) -> tuple[int, int]:
         """Append a checked batch.
 
         Returns:
