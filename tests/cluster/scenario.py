@@ -363,9 +363,9 @@ class Scenario:
                         TOPIC, record.value + padding, partition=record.partition
                     )
                     record.offset = done.offset
-                    self.simulation.trace(f"acked {name!r} {record.partition}/{done.offset}")
+                    self.simulation.trace("acked", name, record.partition, done.offset)
                 except ClientError as error:
-                    self.simulation.trace(f"failed {name!r}: {type(error).__name__}")
+                    self.simulation.trace("failed", name, type(error).__name__)
                     await asyncio.sleep(random.uniform(0, 0.1))
                 await asyncio.sleep(random.expovariate(100))
 

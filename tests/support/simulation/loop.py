@@ -2,24 +2,31 @@
 
 Rules:
 
-- ``select(timeout)`` never waits: it moves the clock. No timer and nothing ready is a deadlock,
-  reported as one.
-- Every callback carries the process that scheduled it (by context); after that process was killed
-  the callback does nothing. That is how a killed process vanishes between two instructions.
+- It never waits: where nothing is ready, the clock moves to the next timer. No timer and nothing
+  ready is a deadlock, reported as one.
+- Every callback carries the process that scheduled it (by context). After that process was killed
+  the callback does nothing: that is how a killed process vanishes between two instructions. While
+  the process is paused its callbacks gather, and run when it goes on.
 - There is no executor and no socket: ``run_in_executor`` runs inline, connections come from the
   simulated network.
+
+Simulated seeds are run by the ten thousand, so the kernel is small: a heap of tuples and one list,
+no selector, handles without a loop of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import heapq
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
-from tests.support.simulation.process import SimulatedProcess, current_process
+from tests.support.simulation.handle import Handle
+from tests.support.simulation.process import current_process
 
 if TYPE_CHECKING:
-    import contextvars
+    from collections import deque
     from collections.abc import Callable
 
     from tests.support.simulation.network import SimulatedNetwork
@@ -29,57 +36,47 @@ class SimulationError(Exception):
     """The simulation itself cannot go on: deadlock, or an error that nobody handled."""
 
 
-class _Selector:
-    """What stands where the operating system would be asked to wait."""
-
-    def __init__(self, loop: SimulatedLoop) -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> list[Any]:
-        if timeout is None:
-            raise SimulationError(
-                f"deadlock at {self._loop.time():.6f} s: nothing will ever happen"
-            )
-        if timeout > 0:
-            self._loop.advance(timeout)
-        return []
-
-    def get_map(self) -> dict[Any, Any]:
-        return {}
-
-    def close(self) -> None:
-        pass
-
-
-# The stubs type the loop's methods with TypeVarTuples; here the arguments only pass through.
+# The stubs type the loop's methods with TypeVarTuples and its own handles; here the arguments only
+# pass through.
 # mypy: disable-error-code=override
 class SimulatedLoop(base_events.BaseEventLoop):
-    """See the module. ``network`` is set by the simulation that owns the loop."""
+    """See the module. ``network`` is set by the simulation that owns the loop.
+
+    Attributes:
+        now_s: Virtual seconds since the simulation began.
+        steps: Callbacks that were run.
+    """
 
     network: SimulatedNetwork
+    _ready: deque[Any]  # the base class's own; only this class fills it
+    _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
-        self._now_s = 0.0
-        self._selector = _Selector(self)
+        self.now_s = 0.0
+        self._timers: list[tuple[float, int, Handle]] = []
+        self._timer_count = 0
         self.steps = 0
         self.set_task_factory(_make_task)
 
     def time(self) -> float:
         """Virtual seconds since the simulation began."""
-        return self._now_s
-
-    def advance(self, seconds: float) -> None:
-        """Move virtual time forward."""
-        self._now_s += seconds
+        return self.now_s
 
     def call_soon(
         self,
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
-        return super().call_soon(*_guard(callback, args, context), context=context)
+    ) -> Handle:
+        if context is None:
+            context = contextvars.copy_context()
+            process = current_process.get()
+        else:
+            process = context.get(current_process)
+        handle = Handle(callback, args, context, process, self.now_s)
+        self._ready.append(handle)
+        return handle
 
     def call_at(
         self,
@@ -87,15 +84,39 @@ class SimulatedLoop(base_events.BaseEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
-        return super().call_at(when, *_guard(callback, args, context), context=context)
+    ) -> Handle:
+        if context is None:
+            context = contextvars.copy_context()
+            process = current_process.get()
+        else:
+            process = context.get(current_process)
+        return self.schedule(Handle(callback, args, context, process, when))
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Handle:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
+    def schedule(self, handle: Handle) -> Handle:
+        """Run a handle when it is due; those of one instant keep the order of their scheduling."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (handle._when, self._timer_count, handle))
+        return handle
+
+    def run_again(self, handles: list[Handle]) -> None:
+        """Run what a paused process has missed."""
+        self._ready.extend(handles)
 
     def call_soon_threadsafe(
         self,
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
+    ) -> Handle:
         return self.call_soon(callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
@@ -124,12 +145,40 @@ class SimulatedLoop(base_events.BaseEventLoop):
         return True
 
     def close(self) -> None:
-        self._selector.close()
+        self._timers.clear()
         super().close()
 
     def _run_once(self) -> None:
-        self.steps += 1
-        super()._run_once()  # type: ignore[misc]  # the base class's own loop step
+        """Move the clock to the next timers where nothing is ready; run all that is ready."""
+        ready, timers = self._ready, self._timers
+        if not ready and not self._stopping:
+            while timers and timers[0][2].callback is None:
+                heapq.heappop(timers)
+            if not timers:
+                raise SimulationError(f"deadlock at {self.now_s:.6f} s: nothing will ever happen")
+            if timers[0][0] > self.now_s:
+                self.now_s = timers[0][0]
+        now_s = self.now_s
+        while timers and timers[0][0] <= now_s:
+            ready.append(heapq.heappop(timers)[2])
+        count = len(ready)
+        self.steps += count
+        for _ in range(count):
+            handle: Handle = ready.popleft()
+            callback, process = handle.callback, handle.process
+            if callback is None:
+                continue
+            if process is not None and not process.runs:
+                process.missed(handle)
+                continue
+            try:
+                handle.context.run(callback, *handle.args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:  # noqa: BLE001 - reported, as asyncio's handles do
+                self.call_exception_handler(
+                    {"message": f"Exception in callback {callback}", "exception": exc}
+                )
 
     def _asyncgen_finalizer_hook(self, agen: Any) -> None:
         """A generator that was left behind belonged to a killed process: nobody finishes it."""
@@ -140,21 +189,6 @@ class SimulatedLoop(base_events.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Nobody sleeps, so nobody needs waking."""
-
-
-def _guard(
-    callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
-) -> tuple[Any, ...]:
-    """Tie a callback to the process that schedules it."""
-    process = current_process.get() if context is None else context.get(current_process)
-    if process is None:
-        return (callback, *args)
-    return (_run_if_alive, process, callback, *args)
-
-
-def _run_if_alive(process: SimulatedProcess, callback: Callable[..., object], *args: Any) -> None:
-    if process.alive:
-        callback(*args)
 
 
 def _make_task(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:

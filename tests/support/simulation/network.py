@@ -3,11 +3,13 @@
 Rules:
 
 - A connection is two one-way pipes. Bytes keep their order, arrive after a random latency, and may
-  be cut into pieces or glued together, as TCP does.
+  be cut into pieces or glued together, as TCP does. Connections overtake one another.
+- A connection may stall, break behind any byte, or fall silent for good without telling either end.
 - A blocked direction (a partition) holds bytes back, as retransmission does; after it heals they
   arrive. ``cut`` resets connections at once.
 - A killed process's connections are reset; after a power loss the peer hears nothing until it
-  writes to the host again while that is back, or gives up by itself.
+  writes to the host again while that is back, or gives up by itself. A paused process's host goes
+  on taking bytes and connections for it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.support.simulation.handle import Handle
 from tests.support.simulation.process import SimulatedProcess, current_process
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 _HIGH_WATER_BYTES = 64 * 1024
 _KERNEL_BYTES = 128 * 1024  # what the two operating systems hold before a writer notices
-_CONNECT_TIMEOUT_S = 20.0
+_CONNECT_TRIES_S = (1.0, 2.0, 4.0, 13.0)  # as TCP tries a SYN again
 _EPHEMERAL_PORT = 40_000
 
 
@@ -40,13 +43,20 @@ class Faults:
         latency_min_s: Shortest one-way time.
         latency_max_s: Longest one-way time.
         split_probability: How often a write arrives in two pieces.
-        reset_probability: How often a write kills its connection instead of arriving.
+        reset_probability: How often a write breaks its connection; a part of it may still arrive.
+        stall_probability: How often a write, and all behind it, arrives late.
+        stall_s_max: How late, at most.
+        silence_probability: How often a write is the first of which nothing arrives any more, on a
+            connection that neither end is told is dead.
     """
 
     latency_min_s: float = 0.000_05
     latency_max_s: float = 0.002
     split_probability: float = 0.1
     reset_probability: float = 0.0
+    stall_probability: float = 0.0
+    stall_s_max: float = 1.0
+    silence_probability: float = 0.0
 
 
 class SimulatedServer:
@@ -111,12 +121,14 @@ class SimulatedTransport(asyncio.Transport):
         self.peer: SimulatedTransport
         self.protocol: Any = None
         self.lost = False
+        self.silent = False
+        self.held: list[bytes | None] = []  # what arrived while the way was blocked
+        self._label = f"{remote[0]}:{remote[1]} -> {local[0]}:{local[1]}"
         self._network = network
         self._context = contextvars.copy_context()
         self._closing = False
         self._reading = True
         self._inbox: deque[bytes | None] = deque()
-        self._wire: deque[bytes | None] = deque()
         self._unread_bytes = 0  # sent by this end, not yet given to the peer's protocol
         self._high_bytes, self._low_bytes = _HIGH_WATER_BYTES, _HIGH_WATER_BYTES // 4
         self._write_paused = False
@@ -160,21 +172,13 @@ class SimulatedTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._closing or self._dead() or not data:
             return
-        network = self._network
-        faults, random = network.faults, network.random
-        if faults.reset_probability and random.random() < faults.reset_probability:
-            network.simulation.trace(f"reset {self.local} -> {self.remote}")
-            self.fail(ConnectionResetError("simulated reset"))
-            return
         piece = bytes(data)
+        network = self._network
+        if network.random.random() < network.trouble_probability and self._suffer(piece):
+            return
         self._unread_bytes += len(piece)
-        if len(piece) > 1 and random.random() < faults.split_probability:
-            middle = random.randrange(1, len(piece))
-            self._send(piece[:middle])
-            self._send(piece[middle:])
-        else:
-            self._send(piece)
-        if self.get_write_buffer_size() > self._high_bytes and not self._write_paused:
+        self._send(piece)
+        if self._unread_bytes > _KERNEL_BYTES + self._high_bytes and not self._write_paused:
             self._write_paused = True
             self.protocol.pause_writing()
 
@@ -194,15 +198,53 @@ class SimulatedTransport(asyncio.Transport):
 
     # --- the network's side --------------------------------------------------------------------
 
+    def _suffer(self, piece: bytes) -> bool:
+        """Let something happen to a write; return whether that has dealt with it."""
+        network = self._network
+        random, size = network.random, len(piece)
+        kind = network.draw_trouble()
+        if kind == "split":
+            if size < 2:
+                return False
+            middle = random.randrange(1, size)
+            self._unread_bytes += size
+            self._send(piece[:middle])
+            self._send(piece[middle:])
+            return True
+        network.simulation.happened(kind, self._label)
+        if kind == "stall":
+            stall_s = network.faults.stall_s_max * random.random()
+            self._arrives_s = max(self._arrives_s, network.loop.now_s + stall_s)
+            return False
+        if kind == "silence":
+            self.silent = self.peer.silent = True
+            return True
+        left = random.randrange(size + 1)
+        if left:
+            self._unread_bytes += left
+            self._send(piece[:left])
+        self.fail(ConnectionResetError("simulated reset"))
+        return True
+
     def fail(self, error: Exception | None) -> None:
-        """Break the connection at once on this side and, one latency later, on the other."""
+        """Break the connection: at once on this side; on the other after what is on its way."""
         if self.lost:
             return
         self._closing = True
-        self._network.loop.call_soon(self._lose, error, context=self._context)
-        peer = self.peer
-        delay = self._network.latency_s()
-        self._network.later(delay, peer._context, peer._lose, ConnectionResetError("reset by peer"))
+        network = self._network
+        network.loop.call_soon(self._lose, error, context=self._context)
+        if not self.silent:
+            peer = self.peer
+            at_s = max(self._arrives_s, network.loop.now_s + network.latency_s())
+            network.at(at_s, peer.tell, peer._lose, ConnectionResetError("reset by peer"))
+
+    def tell(self, call: Callable[..., object], *args: Any) -> None:
+        """Do something in the process of this end: now, when it goes on, or never."""
+        process = self.process
+        if process is None or process.runs:
+            self._context.run(call, *args)
+        else:
+            process.missed(Handle(call, args, self._context, process, 0.0))
 
     def deliver(self, piece: bytes | None) -> None:
         """Take bytes that arrived, or None for the end of the stream."""
@@ -214,45 +256,49 @@ class SimulatedTransport(asyncio.Transport):
 
     def _send(self, piece: bytes | None) -> None:
         """Put a piece on the wire; it stays behind those before it."""
-        network = self._network
-        now_s = network.loop.time()
-        self._arrives_s = max(self._arrives_s, now_s + network.latency_s())
-        self._wire.append(piece)  # timers of one instant fire in any order, the wire keeps its own
-        network.later(self._arrives_s - now_s, self.peer._context, self.arrive)
-
-    def arrive(self, count: int = 1) -> None:
-        """Let the next pieces reach the other host, unless the way is blocked."""
-        network = self._network
-        if network.is_blocked(self.local[0], self.remote[0]):
-            network.hold(self, count)
+        if self.silent:
             return
-        for _ in range(count):
-            self._land(self._wire.popleft())
-
-    def _land(self, piece: bytes | None) -> None:
         network = self._network
-        if self.peer._dead():
-            # Nobody there: a host that is up answers with a reset, one without power not at all.
-            if network.is_up(self.remote[0]) and not self._dead():
-                network.later(
-                    network.latency_s(), self._context, self._lose, ConnectionResetError("reset")
-                )
+        at_s = network.loop.now_s + network.latency_s() + network.slowness_s(self)
+        if at_s < self._arrives_s:
+            at_s = self._arrives_s
+        self._arrives_s = at_s
+        network.at(at_s, self._arrive, piece)
+
+    def _arrive(self, piece: bytes | None) -> None:
+        """Let a piece reach the other host, unless the way is blocked."""
+        network = self._network
+        if self.held or network.is_blocked(self.local[0], self.remote[0]):
+            network.hold(self, piece)
         else:
-            self.peer.deliver(piece)
+            self.land(piece)
+
+    def land(self, piece: bytes | None) -> None:
+        """Let a piece reach the other end."""
+        peer = self.peer
+        if not peer._dead():
+            peer.tell(peer.deliver, piece)
+            return
+        # Nobody there: a host that is up answers with a reset, one without power not at all.
+        network = self._network
+        if network.is_up(self.remote[0]) and not self._dead():
+            at_s = network.loop.now_s + network.latency_s()
+            network.at(at_s, self.tell, self._lose, ConnectionResetError("reset"))
 
     def _drain(self) -> None:
-        while self._inbox and self._reading and not self.lost:
-            piece = self._inbox.popleft()
+        inbox = self._inbox
+        while inbox and self._reading and not self.lost:
+            piece = inbox.popleft()
             if piece is None:
                 self._closing = True
                 self.protocol.eof_received()
                 self._lose(None)
                 return
-            while self._inbox and (following := self._inbox[0]) is not None:
+            while inbox and (following := inbox[0]) is not None:
                 piece += following
-                self._inbox.popleft()
+                inbox.popleft()
             self.peer._consumed(len(piece))
-            self._network.simulation.trace(f"{self.remote} -> {self.local} {len(piece)} bytes")
+            self._network.simulation.trace(self._label, len(piece), "bytes")
             self.protocol.data_received(piece)
 
     def _consumed(self, size_bytes: int) -> None:
@@ -271,60 +317,106 @@ class SimulatedTransport(asyncio.Transport):
         if not self._dead():
             self.protocol.connection_lost(error)
 
+    def accepted(self, server: SimulatedServer) -> None:
+        """Meet the program at the listening end."""
+        if self.lost:
+            return
+        self.protocol = server.factory()
+        self.protocol.connection_made(self)
+
     def _dead(self) -> bool:
         return self.process is not None and not self.process.alive
 
 
 class SimulatedNetwork:
-    """Hosts, listeners, connections and what stands between them."""
+    """Hosts, listeners, connections and what stands between them.
+
+    Attributes:
+        trouble_probability: How often something happens to a write.
+    """
 
     def __init__(self, simulation: Simulation, faults: Faults | None = None) -> None:
         self.simulation = simulation
         self.loop = simulation.loop
         self.random = simulation.random
-        self.faults = faults or Faults()
         self.listeners: dict[tuple[str, int], SimulatedServer] = {}
         self.transports: dict[SimulatedTransport, None] = {}
         self._blocked: dict[tuple[str, str], None] = {}
+        self._slow: dict[tuple[str, str], float] = {}
         self._down: dict[str, None] = {}
-        self._held: dict[SimulatedTransport, int] = {}
+        self._held: dict[SimulatedTransport, None] = {}
         self._next_port = _EPHEMERAL_PORT
+        self._context = contextvars.Context()
+        self.use(faults or Faults())
+
+    def use(self, faults: Faults) -> None:
+        """Misbehave like this from now on."""
+        self.faults = faults
+        self._latency_min_s = faults.latency_min_s
+        self._latency_range_s = faults.latency_max_s - faults.latency_min_s
+        self._troubles = {
+            "split": faults.split_probability,
+            "reset": faults.reset_probability,
+            "stall": faults.stall_probability,
+            "silence": faults.silence_probability,
+        }
+        self.trouble_probability = sum(self._troubles.values())
+
+    def draw_trouble(self) -> str:
+        """What happens to a write to which something happens."""
+        return self.random.choices(list(self._troubles), list(self._troubles.values()))[0]
 
     def latency_s(self) -> float:
         """Draw a one-way time."""
-        return self.random.uniform(self.faults.latency_min_s, self.faults.latency_max_s)
+        return self._latency_min_s + self._latency_range_s * self.random.random()
 
-    def later(
-        self, delay_s: float, context: contextvars.Context, call: Callable[..., object], *args: Any
-    ) -> None:
+    def slowness_s(self, transport: SimulatedTransport) -> float:
+        """What a way takes longer at the moment."""
+        if not self._slow:
+            return 0.0
+        return self._slow.get((transport.local[0], transport.remote[0]), 0.0)
+
+    def at(self, when_s: float, call: Callable[..., object], *args: Any) -> None:
         """Do something on the wire's behalf: it happens even if the sender dies meanwhile."""
-        self.loop.call_later(
-            max(delay_s, 0.0), context.run, call, *args, context=contextvars.Context()
-        )
+        self.loop.schedule(Handle(call, args, self._context, None, when_s))
 
     # --- faults --------------------------------------------------------------------------------
 
     def block(self, source: str, target: str) -> None:
         """Let nothing through from one host to the other, until `heal`."""
         self._blocked[(source, target)] = None
-        self.simulation.trace(f"block {source} -> {target}")
+        self.simulation.trace("block", source, target)
 
     def partition(self, one: str, other: str) -> None:
         """Block both directions."""
         self.block(one, other)
         self.block(other, one)
 
+    def slow(self, source: str, target: str, seconds: float) -> None:
+        """Let everything from one host to the other take longer, until `heal`."""
+        self._slow[(source, target)] = seconds
+        self.simulation.trace("slow", source, target, seconds)
+
     def heal(self) -> None:
-        """Remove every block; what was held back arrives now."""
+        """Remove every block and slowness; what was held back arrives now."""
         self._blocked.clear()
+        self._slow.clear()
         self.simulation.trace("heal")
         held, self._held = self._held, {}
-        for transport, count in held.items():
-            self.later(0.0, transport.peer._context, transport.arrive, count)
+        for transport in held:
+            self.at(self.loop.now_s, self._release, transport)
+
+    def _release(self, transport: SimulatedTransport) -> None:
+        if self.is_blocked(transport.local[0], transport.remote[0]):
+            self._held[transport] = None  # blocked again at this very moment
+            return
+        pieces, transport.held = transport.held, []
+        for piece in pieces:
+            transport.land(piece)
 
     def cut(self, one: str, other: str) -> None:
         """Reset every connection between two hosts."""
-        self.simulation.trace(f"cut {one} - {other}")
+        self.simulation.trace("cut", one, other)
         for transport in list(self.transports):
             if {transport.local[0], transport.remote[0]} == {one, other}:
                 transport.fail(ConnectionResetError("simulated cut"))
@@ -344,9 +436,10 @@ class SimulatedNetwork:
         """Tell whether nothing passes from one host to the other."""
         return (source, target) in self._blocked
 
-    def hold(self, transport: SimulatedTransport, count: int) -> None:
-        """Keep arrivals until the network heals."""
-        self._held[transport] = self._held.get(transport, 0) + count
+    def hold(self, transport: SimulatedTransport, piece: bytes | None) -> None:
+        """Keep what arrives until the network heals."""
+        transport.held.append(piece)
+        self._held[transport] = None
 
     def forget(self, process: SimulatedProcess, *, reset: bool) -> None:
         """Remove everything that a killed process had open."""
@@ -357,10 +450,10 @@ class SimulatedNetwork:
             if transport.process is process:
                 self.transports.pop(transport)
                 transport.lost = True
-                if reset:
+                if reset and not transport.silent:
                     peer = transport.peer
                     error = ConnectionResetError("reset by peer")
-                    self.later(self.latency_s(), peer._context, peer._lose, error)
+                    self.at(self.loop.now_s + self.latency_s(), peer.tell, peer._lose, error)
 
     # --- what the loop asks for ----------------------------------------------------------------
 
@@ -389,9 +482,11 @@ class SimulatedNetwork:
         process = current_process.get()
         source = process.host if process is not None else "127.0.0.1"
         await asyncio.sleep(self.latency_s() + self.latency_s())
-        unreachable = self.is_blocked(source, host) or self.is_blocked(host, source)
-        if unreachable or not self.is_up(host):
-            await asyncio.sleep(_CONNECT_TIMEOUT_S)
+        for pause_s in _CONNECT_TRIES_S:
+            if self._reaches(source, host):
+                break
+            await asyncio.sleep(pause_s)
+        else:
             raise TimeoutError(110, "simulated connect timeout")
         server = self.listeners.get((host, port))
         if server is None:
@@ -401,12 +496,15 @@ class SimulatedNetwork:
         far = server.context.run(SimulatedTransport, self, remote, local)
         near.peer, far.peer = far, near
         near.protocol = factory()
-        far.protocol = server.context.run(server.factory)
         self.transports[near] = self.transports[far] = None
-        self.simulation.trace(f"connect {local} -> {remote}")
+        self.simulation.trace("connect", source, local[1], host, port)
         near.protocol.connection_made(near)
-        self.loop.call_soon(far.protocol.connection_made, far, context=far._context)
+        self.loop.call_soon(far.accepted, server, context=far._context)
         return near, near.protocol
+
+    def _reaches(self, one: str, other: str) -> bool:
+        blocked = self.is_blocked(one, other) or self.is_blocked(other, one)
+        return not blocked and self.is_up(other)
 
     def _take_port(self) -> int:
         self._next_port += 1

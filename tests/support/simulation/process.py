@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
+    from tests.support.simulation.handle import Handle
     from tests.support.simulation.world import Simulation
 
 current_process: contextvars.ContextVar[SimulatedProcess | None] = contextvars.ContextVar(
@@ -16,6 +17,7 @@ current_process: contextvars.ContextVar[SimulatedProcess | None] = contextvars.C
 )
 
 _CLOSE_TRIES_MAX = 100
+_TASKS_MIN = 64
 
 
 class SimulatedProcess:
@@ -25,6 +27,7 @@ class SimulatedProcess:
         name: For the trace.
         host: Its address in the simulated network; several processes may share one.
         alive: False from the kill on; a process never comes back, start another one.
+        runs: Whether it is given the processor: it lives and is not paused.
         clock_skew_ms: What its wall clock is ahead of the simulation's.
     """
 
@@ -32,9 +35,12 @@ class SimulatedProcess:
         self.name = name
         self.host = host
         self.alive = True
+        self.runs = True
         self.clock_skew_ms = 0
         self._simulation = simulation
-        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._look_at = _TASKS_MIN
+        self._missed: list[Handle] = []
 
     def wall_clock_ms(self) -> int:
         """Milliseconds since 1970 as this process sees them."""
@@ -47,9 +53,30 @@ class SimulatedProcess:
         return self._simulation.loop.create_task(main(*args), name=self.name, context=context)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Remember a task that was made in this process."""
-        self._tasks[task] = None
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        """Remember a task that was made in this process; those that ended are dropped in time."""
+        self._tasks.append(task)
+        if len(self._tasks) > self._look_at:
+            self._tasks = [each for each in self._tasks if not each.done()]
+            self._look_at = max(_TASKS_MIN, 2 * len(self._tasks))
+
+    def pause(self) -> None:
+        """Stop it where it is, as SIGSTOP does: its host goes on taking what arrives for it."""
+        if self.runs:
+            self.runs = False
+            self._simulation.trace("pause", self.name)
+
+    def resume(self) -> None:
+        """Let it go on, as SIGCONT does; all its timers that are due fire at once."""
+        if self.alive and not self.runs:
+            self.runs = True
+            self._simulation.trace("resume", self.name)
+            missed, self._missed = self._missed, []
+            self._simulation.loop.run_again(missed)
+
+    def missed(self, handle: Handle) -> None:
+        """Keep what is due while the process is paused; what a dead one had to do is dropped."""
+        if self.alive:
+            self._missed.append(handle)
 
     def kill(self, *, power_loss: bool = False) -> None:
         """End the process between two instructions, as SIGKILL does.
@@ -60,10 +87,11 @@ class SimulatedProcess:
         """
         if not self.alive:
             return
-        self.alive = False
-        self._simulation.trace(f"kill {self.name}{' by power loss' if power_loss else ''}")
+        self.alive = self.runs = False
+        self._missed.clear()
+        self._simulation.trace("kill", self.name, "by power loss" if power_loss else "")
         self._simulation.network.forget(self, reset=not power_loss)
-        tasks, self._tasks = list(self._tasks), {}
+        tasks, self._tasks = [task for task in self._tasks if not task.done()], []
         # Not from inside one of its own tasks: a running coroutine cannot be closed.
         self._simulation.buried.update(dict.fromkeys(tasks))
         self._simulation.loop.call_soon(_bury, self, tasks, context=contextvars.Context())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
+import msgpack
 import xxhash
 
 from tests.support.simulation.loop import SimulatedLoop, SimulationError
@@ -21,6 +23,7 @@ _ResultT = TypeVar("_ResultT")
 
 EPOCH_MS = 1_700_000_000_000  # where the simulated wall clock begins
 _TRACE_LINES_MAX = 1_000_000
+_EVENTS_MAX = 1000
 
 
 @contextlib.contextmanager
@@ -48,6 +51,7 @@ class Simulation:
         loop: The simulated event loop.
         network: The simulated network.
         lines: The trace as text, if it was asked for.
+        counts: What happened how often, by kind of fault.
     """
 
     def __init__(
@@ -59,6 +63,8 @@ class Simulation:
         self.network = SimulatedNetwork(self, faults)
         self.loop.network = self.network
         self.lines: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self._events: list[tuple[Any, ...]] = []
         self.errors: list[dict[str, Any]] = []
         self.buried: dict[asyncio.Task[Any], None] = {}  # of killed processes: they never end
         self._keep_trace = keep_trace
@@ -68,18 +74,31 @@ class Simulation:
     @property
     def digest(self) -> str:
         """A checksum of the whole trace: equal runs have equal digests."""
+        self._digest_events()
         return self._digest.hexdigest()
 
     def wall_clock_ms(self) -> int:
         """Milliseconds since 1970 in this world."""
         return EPOCH_MS + int(self.loop.time() * 1000)
 
-    def trace(self, event: str) -> None:
-        """Add an event to the trace."""
-        line = f"{self.loop.time():14.6f} {event}"
-        self._digest.update(line.encode())
+    def trace(self, *parts: str | float | bytes) -> None:
+        """Add an event to the trace, in parts: they become text only where somebody reads it."""
+        events = self._events
+        events.append((self.loop.now_s, *parts))
+        if len(events) >= _EVENTS_MAX:
+            self._digest_events()
         if self._keep_trace and len(self.lines) < _TRACE_LINES_MAX:
-            self.lines.append(line)
+            text = " ".join(str(part) for part in parts)
+            self.lines.append(f"{self.loop.time():14.6f} {text}")
+
+    def happened(self, kind: str, *parts: str | float | bytes) -> None:
+        """Count a fault, and add it to the trace."""
+        self.counts[kind] += 1
+        self.trace(kind, *parts)
+
+    def _digest_events(self) -> None:
+        self._digest.update(msgpack.packb(self._events))
+        self._events.clear()
 
     def process(self, name: str, host: str) -> SimulatedProcess:
         """Make a process; its host is up from now on."""
