@@ -25,7 +25,7 @@ from tests.support.simulation.handle import Handle
 from tests.support.simulation.process import SimulatedProcess, current_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tests.support.simulation.world import Simulation
 
@@ -341,7 +341,7 @@ class SimulatedNetwork:
         self.random = simulation.random
         self.listeners: dict[tuple[str, int], SimulatedServer] = {}
         self.transports: dict[SimulatedTransport, None] = {}
-        self._blocked: dict[tuple[str, str], None] = {}
+        self._blocked: dict[tuple[str, str], int] = {}  # how often
         self._slow: dict[tuple[str, str], float] = {}
         self._down: dict[str, None] = {}
         self._held: dict[SimulatedTransport, None] = {}
@@ -383,8 +383,8 @@ class SimulatedNetwork:
     # --- faults --------------------------------------------------------------------------------
 
     def block(self, source: str, target: str) -> None:
-        """Let nothing through from one host to the other, until `heal`."""
-        self._blocked[(source, target)] = None
+        """Let nothing through from one host to the other, until `unblock` or `heal`."""
+        self._blocked[source, target] = self._blocked.get((source, target), 0) + 1
         self.simulation.trace("block", source, target)
 
     def partition(self, one: str, other: str) -> None:
@@ -399,9 +399,17 @@ class SimulatedNetwork:
 
     def heal(self) -> None:
         """Remove every block and slowness; what was held back arrives now."""
-        self._blocked.clear()
         self._slow.clear()
-        self.simulation.trace("heal")
+        self._blocked = dict.fromkeys(self._blocked, 1)
+        self.unblock(list(self._blocked))
+
+    def unblock(self, ways: Iterable[tuple[str, str]]) -> None:
+        """Let through again from one host to the other; a way blocked twice needs it twice."""
+        for source, target in ways:
+            left = self._blocked.pop((source, target), 0) - 1
+            if left > 0:
+                self._blocked[source, target] = left
+            self.simulation.trace("unblock", source, target)
         held, self._held = self._held, {}
         for transport in held:
             self.at(self.loop.now_s, self._release, transport)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio.to_thread
 import msgpack
@@ -50,7 +50,8 @@ class Simulation:
         random: The one source of randomness.
         loop: The simulated event loop.
         network: The simulated network.
-        lines: The trace as text, if it was asked for.
+        keep_trace: Whether the trace is kept as text.
+        lines: That text.
         counts: What happened how often, by kind of fault.
     """
 
@@ -67,9 +68,10 @@ class Simulation:
         self._events: list[tuple[Any, ...]] = []
         self.errors: list[dict[str, Any]] = []
         self.buried: dict[asyncio.Task[Any], None] = {}  # of killed processes: they never end
-        self._keep_trace = keep_trace
+        self.keep_trace = keep_trace
         self._digest = xxhash.xxh3_64()
-        self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
+        self.loop.set_exception_handler(lambda _, context: self._failed(context))
+        self._main: asyncio.Task[Any] | None = None
 
     @property
     def digest(self) -> str:
@@ -87,8 +89,12 @@ class Simulation:
         events.append((self.loop.now_s, *parts))
         if len(events) >= _EVENTS_MAX:
             self._digest_events()
-        if self._keep_trace and len(self.lines) < _TRACE_LINES_MAX:
-            text = " ".join(str(part) for part in parts)
+        if self.keep_trace:
+            self.note(" ".join(str(part) for part in parts))
+
+    def note(self, text: str) -> None:
+        """Add words to the text of the trace, which are no event of it."""
+        if self.keep_trace and len(self.lines) < _TRACE_LINES_MAX:
             self.lines.append(f"{self.loop.time():14.6f} {text}")
 
     def happened(self, kind: str, *parts: str | float | bytes) -> None:
@@ -115,10 +121,13 @@ class Simulation:
             limit_s: Virtual seconds after which it counts as hanging.
 
         Raises:
-            SimulationError: Deadlock, time limit, or an error that nobody handled.
+            SimulationError: Deadlock, or an error that nobody handled.
+            AssertionError: One that nobody handled: a promise is broken.
+            TimeoutError: The time limit.
         """
 
         async def limited() -> _ResultT:
+            self._main = asyncio.current_task()
             async with asyncio.timeout(limit_s):
                 return await main()
 
@@ -127,15 +136,30 @@ class Simulation:
             with _inline_threads():
                 result = self.loop.run_until_complete(limited())
                 self._end_tasks()
+        except asyncio.CancelledError:
+            if not self.errors:
+                raise
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
         if self.errors:
-            first = self.errors[0]
-            raise SimulationError(
-                f"seed {self.seed}: {len(self.errors)} unhandled: {first.get('message')}"
-            ) from first.get("exception")
+            self._raise_first()
         return result
+
+    def _failed(self, context: dict[str, Any]) -> None:
+        """An error that nobody handled ends the run."""
+        self.errors.append(context)
+        if self._main is not None and not self._main.done():
+            self._main.cancel()
+
+    def _raise_first(self) -> NoReturn:
+        first = self.errors[0]
+        error = first.get("exception")
+        if isinstance(error, AssertionError):
+            raise error
+        raise SimulationError(
+            f"seed {self.seed}: {len(self.errors)} unhandled: {first.get('message')}: {error!r}"
+        ) from error
 
     def _end_tasks(self) -> None:
         """Cancel what still runs, so that nothing outlives the world."""

@@ -123,7 +123,10 @@ class Member:
         try:
             answer = await link.request(request, BrokerHeartbeatResponse, _REQUEST_TIMEOUT_S)
         except PeerError:
-            return  # the controller may have gone; the group will name another one
+            # The controller may have gone: the group will name another one. Or the connection is
+            # dead and neither end was told: it is made anew.
+            link.close()
+            return
         if answer.error == ErrorCode.STALE_BROKER_EPOCH and node.me is me:
             await asyncio.sleep(_PAUSE_S)  # the fencing is on its way through the log
             if node.me is me:

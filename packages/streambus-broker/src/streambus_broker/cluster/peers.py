@@ -166,15 +166,26 @@ class PeerConnection(asyncio.Protocol):
         )
         return True
 
+    async def probe(self, timeout_s: float) -> None:
+        """See whether the other side still answers on this connection.
+
+        Raises:
+            PeerError: It does not.
+        """
+        await self.request(_hello(self.cluster_id or None), HandshakeResponse, timeout_s)
+
     async def _greet(self, cluster_id: str | None, timeout_s: float) -> None:
-        hello = HandshakeRequest("streambus-broker", __version__, cluster_id)
-        answer = await self.request(hello, HandshakeResponse, timeout_s)
+        answer = await self.request(_hello(cluster_id), HandshakeResponse, timeout_s)
         if answer.error:
             raise PeerError(answer.detail or "the handshake was refused", answer.error)
         self.cluster_id = answer.cluster_id
         self.broker_id = answer.broker_id
         self._versions = negotiate(answer.apis)
         self._decoder.frame_bytes_max = max(answer.frame_bytes_max, self._decoder.frame_bytes_max)
+
+
+def _hello(cluster_id: str | None) -> HandshakeRequest:
+    return HandshakeRequest("streambus-broker", __version__, cluster_id)
 
 
 async def connect(

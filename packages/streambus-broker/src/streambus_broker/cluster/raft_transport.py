@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.05, 0.4
 _TIMEOUT_S = 2.0
+_PROBE_S, _PROBE_TIMEOUT_S = 0.5, 1.0
+"""Messages are not answered on the connection that carries them, so nobody would notice that it is
+dead without either end having been told (a firewall forgot it, say); TCP alone takes a quarter of
+an hour to say so, and a node that the leader does not reach is outside for all that time."""
 _FORWARD, _REFUSED, _CORE = b"f", b"r", b"c"
 
 
@@ -176,9 +180,22 @@ class RaftTransport:
             self.metrics.connects += 1
             self._links[node_id] = link
             try:
-                await link.closed.wait()
+                await _until_dead(link)
                 self._lost(node_id)
             finally:
                 if self._links.get(node_id) is link:
                     del self._links[node_id]
                 link.close()
+
+
+async def _until_dead(link: PeerConnection) -> None:
+    """Wait until a connection ends, or nothing comes back on it."""
+    while not link.closed.is_set():
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                await link.closed.wait()
+        except TimeoutError:
+            try:
+                await link.probe(_PROBE_TIMEOUT_S)
+            except PeerError:
+                return

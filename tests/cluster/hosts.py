@@ -1,0 +1,253 @@
+"""The machines of a simulated cluster: a disk each, and a broker that starts, dies and starts."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from streambus_broker.broker import Doors
+from streambus_broker.cluster.broker import ClusterBroker, JoinError
+from streambus_broker.cluster.member import DuplicateBrokerError
+from streambus_broker.config import BrokerConfig
+from streambus_broker.observe.logs import Logger, LogSink
+from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streambus_broker.cluster.node import ClusterNode
+    from tests.cluster.shape import Shape
+    from tests.support.simulation import SimulatedProcess, Simulation
+
+PORT = 9092
+_RETRY_S = 0.2
+_GRACE_S = 5.0
+_EXPECTED = (JoinError, DuplicateBrokerError)
+"""What ends a broker whose disk is fine: nobody to join answers, or its former life is not over."""
+
+
+class _NotedLogs(LogSink):
+    """Has a broker's log lines stand in the text of the trace."""
+
+    def __init__(self, simulation: Simulation, node_id: int) -> None:
+        super().__init__(None, simulation.wall_clock_ms)
+        self._simulation = simulation
+        self._node_id = node_id
+
+    def take(
+        self,
+        level: str,
+        component: str,
+        operation: str,
+        event: str,
+        facts: dict[str, Any],
+        *,
+        sparse: bool = False,
+    ) -> None:
+        """Take one event."""
+        del sparse
+        if not self._simulation.keep_trace:
+            return
+        shown = " ".join(f"{key}={value}" for key, value in facts.items())
+        self._simulation.note(f"[{self._node_id}] {level} {component}/{operation}: {event} {shown}")
+
+
+class _SimulatedBroker(ClusterBroker):
+    """A broker whose log is part of the trace."""
+
+    def __init__(self, config: BrokerConfig, doors: Doors, simulation: Simulation) -> None:
+        self._noted = _NotedLogs(simulation, config.node_id)
+        super().__init__(config, doors=doors)
+
+    def logger(self, component: str) -> Logger:
+        """Make the logger of a component."""
+        return Logger(component, self._noted, "debug")
+
+
+class Host:
+    """One broker's machine.
+
+    Attributes:
+        node_id: The broker's.
+        disk: What it has on disk; another object after each loss of power.
+        process: The broker's process, alive or not.
+        broker: The broker, from the moment that it is open until its process ends.
+        serving: Whether its program runs.
+        damaged: Whether its disk was damaged, and not emptied since.
+        failing: Whether its disk fails, so that the broker may give up at any time.
+        skew_ms: What its wall clock is ahead.
+        lowest: By partition, what its high watermark may not fall below.
+    """
+
+    def __init__(self, node_id: int, *, joins: bool) -> None:
+        self.node_id = node_id
+        self.joins = joins
+        self.disk = SimulatedFileSystem()
+        self.process: SimulatedProcess
+        self.broker: ClusterBroker | None = None
+        self.serving = False
+        self.damaged = False
+        self.failing = False
+        self.skew_ms = 0
+        self.starts = 0
+        self.stopping = asyncio.Event()
+        self.lowest: dict[object, int] = {}
+
+    @property
+    def name(self) -> str:
+        """Its address in the network."""
+        return f"10.0.0.{self.node_id}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether its broker's process lives, be it paused."""
+        return self.process.alive
+
+    @property
+    def node(self) -> ClusterNode | None:
+        """What its broker knows; None while that does not serve."""
+        return None if self.broker is None or not self.process.alive else self.broker.node
+
+
+class Hosts:
+    """All machines of a cluster.
+
+    Args:
+        simulation: The world.
+        shape: How many there are, and what they are like.
+
+    Attributes:
+        bootstrap: Where clients begin.
+        rebuilding: Whose disk was damaged or emptied, until all is in sync again: one at a time.
+    """
+
+    def __init__(self, simulation: Simulation, shape: Shape) -> None:
+        self.simulation = simulation
+        self.shape = shape
+        self.hosts = {
+            each: Host(each, joins=each > shape.voters) for each in range(1, shape.brokers + 1)
+        }
+        self.bootstrap = ",".join(f"{host.name}:{PORT}" for host in self.all)
+        self.rebuilding: Host | None = None
+        self._voters = ",".join(
+            f"{host.node_id}@{host.name}:{PORT}" for host in self.all if not host.joins
+        )
+
+    @property
+    def all(self) -> list[Host]:
+        """All of them."""
+        return list(self.hosts.values())
+
+    def start(self, host: Host) -> None:
+        """Start the broker; where its directory is refused as damaged, on an emptied one."""
+        simulation = self.simulation
+        host.starts += 1
+        simulation.network.set_down(host.name, down=False)
+        name = f"broker-{host.node_id}.{host.starts}"
+        host.process = simulation.process(name, host.name)
+        host.process.clock_skew_ms = host.skew_ms
+        host.stopping = asyncio.Event()
+        host.lowest = {}
+        host.serving = True
+        simulation.trace("start", name)
+        random = Random(simulation.random.random())
+        serving = host.process.start(self._serve, host, random)
+        serving.add_done_callback(lambda done: self._ended(host, done))
+
+    def kill(self, host: Host, *, power_loss: bool, mode: str = "random") -> None:
+        """End a broker between two instructions; what it had not synced may go, too."""
+        host.process.kill(power_loss=power_loss)
+        host.broker = None
+        if power_loss:
+            self.simulation.network.set_down(host.name, down=True)
+            host.disk = host.disk.power_cut(self.simulation.random, mode)  # type: ignore[arg-type]  # a mode by name
+        else:
+            host.disk = host.disk.process_kill()
+            host.disk.capacity_bytes = None
+        host.failing = False
+
+    async def stop(self, host: Host) -> None:
+        """Shut a broker down in good order, or kill it where that takes too long."""
+        process, loop = host.process, self.simulation.loop
+        host.stopping.set()
+        ends_s = loop.time() + _GRACE_S
+        while process.alive and host.serving and loop.time() < ends_s:
+            await asyncio.sleep(0.02)
+        if host.process is process:
+            self.kill(host, power_loss=False)
+
+    def wipe(self, host: Host, why: str) -> None:
+        """Do what an operator does with a damaged directory: empty it."""
+        self.simulation.happened("rebuilt", host.node_id, why)
+        host.disk = SimulatedFileSystem()
+        host.damaged = False
+
+    # --- a broker's life -----------------------------------------------------------------------
+
+    async def _serve(self, host: Host, random: Random) -> None:
+        loop = self.simulation.loop
+        sync_s_max = self.shape.sync_s_max
+
+        def later(run: Callable[[], object]) -> None:
+            # A sync takes its time: this is when an acknowledgement waits and a kill hurts.
+            loop.call_later(0.000_1 + sync_s_max * random.random(), run)
+
+        def scheduler() -> SimulatedScheduler:
+            return SimulatedScheduler(random.getrandbits(32), clock=SimulatedClock(), defer=later)
+
+        doors = Doors(host.process.wall_clock_ms, random, host.disk, scheduler)
+        broker = _SimulatedBroker(self._config(host, random), doors, self.simulation)
+        async with broker:
+            host.broker = broker
+            failed = asyncio.ensure_future(broker.failed.wait())
+            stopped = asyncio.ensure_future(host.stopping.wait())
+            await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+            failed.cancel()
+            stopped.cancel()
+        host.broker = None
+        if broker.failure is not None:
+            raise broker.failure
+
+    def _config(self, host: Host, random: Random) -> BrokerConfig:
+        shape = self.shape
+        first = next(each for each in self.all if each.node_id != host.node_id)
+        return BrokerConfig(
+            data_dir="/broker",
+            listen=f"{host.name}:{PORT}",
+            http="off",
+            insecure=True,
+            node_id=host.node_id,
+            voters="" if host.joins else self._voters,
+            join=f"{first.name}:{PORT}" if host.joins else "",
+            broker_session_ms=shape.session_ms,
+            replica_lag_ms_max=shape.lag_ms_max,
+            leader_balance_ms=3000,
+            shutdown_timeout_ms=1000,
+            memtable_bytes=shape.memtable_bytes,
+            tail_cache_bytes=random.choice((0, 4096, 1 << 20)),
+        )
+
+    def _ended(self, host: Host, serving: asyncio.Task[None]) -> None:
+        """A broker's life is over: it was shut down, or it gave up and is started again."""
+        host.serving = False
+        error = serving.exception()
+        if error is None:
+            return
+        disk_is_full = host.disk.capacity_bytes is not None
+        trouble = host.failing or host.damaged or disk_is_full
+        if not trouble and not isinstance(error, _EXPECTED):
+            raise error
+        self.simulation.happened("gave up", host.node_id, type(error).__name__, str(error)[:200])
+        host.process.kill()
+        host.broker = None
+        self.simulation.loop.call_later(_RETRY_S, self._start_again, host, host.process)
+
+    def _start_again(self, host: Host, ended: SimulatedProcess) -> None:
+        """What an operator, or whoever restarts failed programs, does."""
+        if host.process is not ended:
+            return  # somebody was faster
+        if host.damaged:
+            self.wipe(host, "it refused to go on")
+        self.kill(host, power_loss=False)
+        self.start(host)

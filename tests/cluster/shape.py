@@ -1,0 +1,141 @@
+"""What one simulated run looks like: how many brokers, clients and faults, drawn from its seed.
+
+Most runs are short and dense with faults, some are long; in each about half of the kinds of trouble
+are switched off, so that those which are on meet each other more often (swarm testing).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.support.clients import Writing
+from tests.support.simulation import Faults
+
+if TYPE_CHECKING:
+    from random import Random
+
+ALWAYS = ("kill", "power", "isolate", "pair", "after ack")
+SOMETIMES = {
+    "kill": 3.0,
+    "stop": 1.0,
+    "power": 2.0,
+    "all killed": 0.5,
+    "all power": 1.0,
+    "after ack": 3.0,
+    "cut": 1.0,
+    "isolate": 2.0,
+    "pair": 1.0,
+    "one way": 1.5,
+    "bridge": 1.0,
+    "tail": 2.0,
+    "lag": 2.0,
+    "slow": 1.0,
+    "pause": 2.0,
+    "clock": 0.5,
+    "blip": 0.5,
+    "disk fails": 1.0,
+    "disk full": 0.7,
+    "damage": 1.0,
+    "transfer": 0.7,
+    "elect": 0.7,
+    "reassign": 1.0,
+}
+"""Kind of trouble → how often, compared with the others; `Nemesis` has a method for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """See the module.
+
+    Attributes:
+        voters: Brokers that form the cluster.
+        joined: Brokers that join it.
+        replication_factor: Of the topic.
+        partitions: Of the topic.
+        writers: The producers.
+        consumers: How many.
+        duration_s: Virtual seconds of trouble.
+        spacing_s: Mean time between troubles.
+        troubles: Kind → weight.
+        faults: What the network does by itself.
+        sync_s_max: How long a disk takes to sync, at most.
+        session_ms: The brokers' broker_session_ms.
+        lag_ms_max: The brokers' replica_lag_ms_max.
+        memtable_bytes: Of the brokers' data trees.
+    """
+
+    voters: int
+    joined: int
+    replication_factor: int
+    partitions: int
+    writers: tuple[Writing, ...]
+    consumers: int
+    duration_s: float
+    spacing_s: float
+    troubles: dict[str, float]
+    faults: Faults
+    sync_s_max: float
+    session_ms: int
+    lag_ms_max: int
+    memtable_bytes: int
+
+    @property
+    def brokers(self) -> int:
+        """How many there are in all."""
+        return self.voters + self.joined
+
+
+def draw(random: Random, duration_s: float | None = None) -> Shape:
+    """Draw a shape.
+
+    Args:
+        random: The dice.
+        duration_s: Virtual seconds of trouble; None draws them too.
+    """
+    voters, joined = random.choices(
+        ((3, 0), (3, 1), (3, 2), (5, 0)), (0.65, 0.15, 0.1, 0.1)
+    )[0]  # fmt: skip
+    factor = 5 if voters + joined == 5 and random.random() < 0.4 else 3
+    if duration_s is None:
+        low, high = random.choices(((2, 5), (5, 10), (20, 30)), (0.85, 0.13, 0.02))[0]
+        duration_s = random.uniform(low, high)
+    troubles = {
+        kind: weight for kind, weight in SOMETIMES.items()
+        if random.random() < 0.5 or kind == ALWAYS[0]
+    }  # fmt: skip
+    rough = random.random() < 0.5
+    rate = random.choice((8.0, 20.0, 40.0))
+    return Shape(
+        voters=voters,
+        joined=joined,
+        replication_factor=factor,
+        partitions=random.choice((1, 1, 2, 3)),
+        writers=_writers(random, rate),
+        consumers=random.choice((1, 1, 2)),
+        duration_s=duration_s,
+        spacing_s=random.choice((0.15, 0.4, 1.0)),
+        troubles=troubles,
+        faults=Faults(
+            latency_max_s=random.choice((0.000_5, 0.002, 0.02)),
+            split_probability=0.05,
+            reset_probability=0.001 if rough else 0.0,
+            stall_probability=0.003 if rough else 0.0,
+            stall_s_max=random.choice((0.2, 1.5)),
+            silence_probability=0.000_3 if rough else 0.0,
+        ),
+        sync_s_max=random.choice((0.002, 0.02, 0.2)),
+        session_ms=random.choice((400, 800)),
+        lag_ms_max=random.choice((300, 1000)),
+        memtable_bytes=random.choice((64 * 1024, 1 << 20)),
+    )
+
+
+def _writers(random: Random, rate: float) -> tuple[Writing, ...]:
+    """One that is content with the leader's word, one that sends one by one, one in batches."""
+    writers = [
+        Writing(1, rate, records_max=random.choice((1, 6))),
+        Writing("all", rate),
+        Writing("all", rate / 2, records_max=random.choice((3, 20))),
+    ]
+    return tuple(writers[: random.choice((2, 3, 3))])
