@@ -76,6 +76,7 @@ class Host:
         serving: Whether its program runs.
         damaged: Whether its disk was damaged, and not emptied since.
         failing: Whether its disk fails, so that the broker may give up at any time.
+        full: Whether its disk was full at some time in its process's life.
         skew_ms: What its wall clock is ahead.
         lowest: By partition, what its high watermark may not fall below.
     """
@@ -89,6 +90,7 @@ class Host:
         self.serving = False
         self.damaged = False
         self.failing = False
+        self.full = False
         self.skew_ms = 0
         self.starts = 0
         self.stopping = asyncio.Event()
@@ -165,7 +167,7 @@ class Hosts:
         else:
             host.disk = host.disk.process_kill()
             host.disk.capacity_bytes = None
-        host.failing = False
+        host.failing = host.full = False
 
     async def stop(self, host: Host) -> None:
         """Shut a broker down in good order, or kill it where that takes too long."""
@@ -234,8 +236,7 @@ class Hosts:
         error = serving.exception()
         if error is None:
             return
-        disk_is_full = host.disk.capacity_bytes is not None
-        trouble = host.failing or host.damaged or disk_is_full
+        trouble = host.failing or host.damaged or host.full
         if not trouble and not isinstance(error, _EXPECTED):
             raise error
         self.simulation.happened("gave up", host.node_id, type(error).__name__, str(error)[:200])

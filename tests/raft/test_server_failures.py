@@ -131,6 +131,26 @@ def test_a_disk_that_fails_to_sync_costs_the_leader_its_office() -> None:
     run(test)
 
 
+def test_a_node_that_fails_without_a_leader_tells_its_supervisor() -> None:
+    async def test() -> None:
+        async with running() as cluster:
+            one = await cluster.leader()
+            for node_id in [each for each in cluster.servers if each != one.node_id]:
+                await cluster.stop(node_id)
+            await until(lambda: one.leadership.leader is None)
+            async with anyio.create_task_group() as group:
+
+                async def supervise() -> None:
+                    with anyio.fail_after(20):
+                        assert isinstance(await one.wait_failed(), StorageFailedError)
+
+                group.start_soon(supervise)
+                await anyio.sleep(0)
+                one._driver.fail(StorageFailedError("/log", OSError(28, "the disk is full")))
+
+    run(test)
+
+
 def test_a_node_with_an_emptied_disk_does_not_count_until_taken_in_anew(tmp_path: Path) -> None:
     def storage(node: int) -> LogStorage:
         return FileLogStorage(tmp_path / str(node), node_id=node)

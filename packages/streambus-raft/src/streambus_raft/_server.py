@@ -239,6 +239,9 @@ class RaftServer:
 
     def _release(self) -> None:
         self._driver.release_all("it was stopped")
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
         for watcher in self._watchers:
             watcher.set()
 
@@ -248,6 +251,8 @@ class RaftServer:
         limit = self._snapshot_log_bytes
         while True:
             driver.turn()
+            if driver.failure is not None:  # whatever it changed of this node's standing, or not
+                self._wake_watchers()
             if limit and driver.applied_bytes >= limit and not snapshotting.is_busy:
                 self._group.start_soon(snapshotting.save_quietly)
             await signal.wait()
@@ -269,8 +274,7 @@ class RaftServer:
         self._leadership = Leadership(
             standing.leader or None, standing.term, standing.role == Role.LEADER
         )
-        for watcher in self._watchers:
-            watcher.set()
+        self._wake_watchers()
 
     def _check_running(self) -> None:
         if self._stopped is not None:

@@ -33,8 +33,8 @@ from streambus_raft.errors import (
     StorageError,
     UnavailableError,
 )
+from streambus_storage import DiskFullError, WriteBatch
 from streambus_storage import StorageError as TreeError
-from streambus_storage import WriteBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,6 +88,7 @@ class TreeLogStorage:
         self._entries: list[Entry] = []
         self._start_index = 0
         self._start_term = Term(0)
+        self._full = False
         try:
             self._load(random)
         except (TreeError, msgpack.UnpackException, ValueError, TypeError) as exc:
@@ -256,6 +257,7 @@ class TreeLogStorage:
         try:
             self._tree.write(batch, sync=sync)
         except TreeError as exc:
+            self._full = isinstance(exc, DiskFullError)
             raise StorageError(f"the metadata log cannot be written: {exc}") from exc
 
     def sync(self) -> None:
@@ -277,7 +279,9 @@ class TreeLogStorage:
             synced(exc)
 
     def condemn(self, reason: str) -> None:
-        """See ``LogStorage``."""
+        """See ``LogStorage``. A full disk is no loss: with room, a restart goes on from there."""
+        if self._full:
+            return
         self._loss = reason
         with contextlib.suppress(TreeError):  # it may be the tree that has failed
             self._tree.put(_LOSS, reason.encode(), sync=True)
