@@ -170,9 +170,9 @@ class Nemesis:
                 self._later(self._again(host, 0.3))
 
     def _note(self, record: Sent) -> None:
-        if self._acknowledged is not None and record.acks == "all":
-            if not self._acknowledged.done():
-                self._acknowledged.set_result(record)
+        waiting = self._acknowledged
+        if waiting is not None and record.acks == "all" and not waiting.done():
+            waiting.set_result(record)
 
     def _leader(self, partition: int) -> Host | None:
         """Who leads a partition, in the highest epoch."""
@@ -278,7 +278,9 @@ class Nemesis:
         if self._random.random() < 0.5:
             ways.append((follower.name, leader.name))
         lag_s = self.shape.lag_ms_max / 1000
-        await self._block(ways, self._random.uniform(0.3, 1.0) + lag_s * self._random.choice((0, 1)))
+        await self._block(
+            ways, self._random.uniform(0.3, 1.0) + lag_s * self._random.choice((0, 1))
+        )
         what = self._random.random()
         others = [each for each in self._in_sync(leader, partition) if each is not follower]
         if what < 0.4:

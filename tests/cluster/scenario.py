@@ -9,7 +9,6 @@ have a session, every replica must be in sync, all of them equal, and the whole 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,13 @@ from tests.cluster.hosts import Host, Hosts
 from tests.cluster.nemesis import Nemesis
 from tests.cluster.shape import Shape, draw
 from tests.cluster.watch import Watch
-from tests.support.clients import TOPIC, Clients
+from tests.support.clients import Clients
 from tests.support.history import CheckFailedError, History
 from tests.support.simulation import Simulation
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from streambus_broker.cluster.replica import Replica
 
 CLIENTS = "10.0.0.100"

@@ -8,4 +8,4 @@ from tests.support.seeds import simulate
 
 def main(arguments: list[str]) -> int:
     """Run seeds; 0 if all of them held, 8 if one did not."""
-    return simulate("cluster", Scenario, 20.0, arguments)
+    return simulate("cluster", Scenario, None, arguments)

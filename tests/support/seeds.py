@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 import traceback
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_PROGRESS_SEEDS = 100
+
 
 def simulate(
-    subject: str, scenario: Callable[..., Any], duration_s: float, arguments: list[str]
+    subject: str, scenario: Callable[..., Any], duration_s: float | None, arguments: list[str]
 ) -> int:
-    """Run seeds; 0 if all of them held, 8 if one did not.
+    """Run seeds; 0 if all of them held, 8 if one did not. Every seed is run, whatever fails.
 
     Args:
         subject: as the command calls it.
         scenario: makes one: ``scenario(seed, duration_s, keep_trace=...)``.
-        duration_s: virtual seconds of trouble, where the command line does not say.
+        duration_s: virtual seconds of trouble, where the command line does not say; None where
+            each seed decides.
         arguments: of the command line.
     """
     parser = argparse.ArgumentParser(prog=f"simulate {subject}")
@@ -34,36 +39,79 @@ def simulate(
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _one(scenario, options.seed, options.duration, trace=options.trace)
-    began_s, virtual_s, failed = time.monotonic(), 0.0, []
-    acknowledged = kills = 0
-    for seed in range(options.first, options.first + options.seeds):
+    tally = Tally()
+    gc.disable()  # most garbage is freed by counting; what is left goes between two seeds
+    try:
+        for seed in range(options.first, options.first + options.seeds):
+            tally.run(scenario, seed, options.duration)
+            gc.collect()
+            if tally.seeds % _PROGRESS_SEEDS == 0 and tally.seeds < options.seeds:
+                print(tally.line(), flush=True)
+    finally:
+        gc.enable()
+    print(tally.line())
+    print("what happened: " + ", ".join(f"{kind} {n}" for kind, n in tally.counts.most_common()))
+    return 8 if tally.failed else 0
+
+
+class Tally:
+    """What many runs did together."""
+
+    def __init__(self) -> None:
+        self.seeds = 0
+        self.failed: list[int] = []
+        self.operations = 0
+        self.acknowledged = 0
+        self.virtual_s = 0.0
+        self.counts: Counter[str] = Counter()
+        self._began_s = time.process_time()
+
+    def run(self, scenario: Callable[..., Any], seed: int, duration_s: float | None) -> None:
+        """Run one seed; where it fails, say so at once."""
+        self.seeds += 1
         try:
-            outcome = scenario(seed, options.duration).run()
+            outcome = scenario(seed, duration_s).run()
         except Exception:  # noqa: BLE001 - every seed is run, the failed ones are named
             traceback.print_exc()
-            failed.append(seed)
-            continue
-        virtual_s += outcome.virtual_s
-        acknowledged += outcome.acknowledged
-        kills += outcome.kills
-    took_s = time.monotonic() - began_s
-    print(
-        f"{options.seeds} seeds, {kills} kills, {acknowledged} acknowledged records,"
-        f" {virtual_s:.0f} virtual seconds in {took_s:.0f} s; failed: {failed or 'none'}"
-    )
-    return 8 if failed else 0
+            print(f"seed {seed} failed", flush=True)
+            self.failed.append(seed)
+            return
+        self.virtual_s += outcome.virtual_s
+        self.acknowledged += outcome.acknowledged
+        self.operations += outcome.acknowledged + outcome.consumed
+        self.counts += outcome.counts
+
+    def line(self) -> str:
+        """One line of figures; an operation is a record acknowledged or read."""
+        cpu_s = max(time.process_time() - self._began_s, 1e-9)
+        rate = self.operations / max(self.virtual_s, 1e-9)
+        return (
+            f"{self.seeds} seeds, {sum(self.counts.values())} faults,"
+            f" {self.acknowledged} acknowledged records,"
+            f" {self.virtual_s:.0f} virtual seconds at {rate:.0f} operations/s"
+            f" in {cpu_s:.0f} CPU s: {self.virtual_s / cpu_s:.1f} simulated hours per CPU-hour,"
+            f" {cpu_s / self.seeds:.2f} CPU s a seed; failed: {self.failed or 'none'}"
+        )
 
 
-def _one(scenario: Callable[..., Any], seed: int, duration_s: float, *, trace: bool) -> int:
-    first = scenario(seed, duration_s, keep_trace=trace)
-    try:
-        outcome = first.run()
-    except Exception:  # noqa: BLE001 - shown with the trace
-        print("\n".join(first.simulation.lines), file=sys.stderr)
-        traceback.print_exc()
-        return 8
-    print("\n".join(outcome.lines))
-    again = scenario(seed, duration_s).run()
-    print(outcome)
-    print("repeats exactly" if again.digest == outcome.digest else "DOES NOT REPEAT")
-    return 0 if again.digest == outcome.digest else 8
+def _one(scenario: Callable[..., Any], seed: int, duration_s: float | None, *, trace: bool) -> int:
+    """Run one seed twice, and see that both runs are the same, be it that both fail."""
+    digests = []
+    status = 0
+    for keep_trace in (trace, False):
+        run = scenario(seed, duration_s, keep_trace=keep_trace)
+        try:
+            outcome = run.run()
+        except Exception:  # noqa: BLE001 - shown with the trace
+            status = 8
+            if not digests:
+                print("\n".join(run.simulation.lines), file=sys.stderr)
+                traceback.print_exc()
+        else:
+            if not digests:
+                print("\n".join(outcome.lines))
+                print(outcome)
+        digests.append(run.simulation.digest)
+    same = digests[0] == digests[1]
+    print("repeats exactly" if same else "DOES NOT REPEAT")
+    return status if same else 8

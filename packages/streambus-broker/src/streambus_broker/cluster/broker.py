@@ -181,20 +181,22 @@ class ClusterBroker(Broker):
     async def _ask_to_be_taken_in(
         self, request: AlterMemberRequest, address: tuple[str, int]
     ) -> tuple[str, int]:
-        """Ask once; return where to ask next."""
+        """Ask once; learn where all members are; return where to ask next."""
         link = await connect(*address, cluster_id=None, expect=None, timeout_s=_JOIN_TIMEOUT_S)
         try:
             answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
-            if answer.error != ErrorCode.NOT_CONTROLLER:
-                return address
             found = await link.request(
                 DescribeClusterRequest(), DescribeClusterResponse, _JOIN_TIMEOUT_S
             )
         finally:
             link.close()
         for member in found.members:
-            if member.broker_id == found.controller:
-                return member.host, member.port
+            # One that had not registered when this broker began may lead the group: nothing that
+            # it sends could be answered.
+            if member.host:
+                self.group.transport.set_peer(member.broker_id, (member.host, member.port))
+            if answer.error == ErrorCode.NOT_CONTROLLER and member.broker_id == found.controller:
+                address = member.host, member.port
         return address
 
     async def _keep_up(self) -> None:
