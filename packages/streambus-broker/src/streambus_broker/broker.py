@@ -183,6 +183,8 @@ class Broker:
         self.meta_tree = stack.enter_context(self._open_tree("meta", self._meta_options()))
         self.data_tree = stack.enter_context(self._open_tree("data", self._data_options()))
         server = DataServer(config, self.logger("network"))
+        if self._doors.scheduler is None:  # under virtual time nothing comes while one waits awake
+            server.stay_awake()
         store = LogStore(self.data_tree, config.data_dir, config.tail_cache_bytes)
         self.node = node = await self._make_node(server, store)
         self.apis = self._serve_apis()

@@ -161,6 +161,10 @@ class BrokerConfig:
     fetch_bytes_max: int = setting(
         16 * MIB, "most bytes of records in one fetch answer", minimum=KIB, maximum=GIB
     )
+    busy_poll_us: int = setting(
+        50, "time in µs to stay awake for the next request, where there is a core to spare",
+        minimum=0, maximum=1000,
+    )  # fmt: skip
     shutdown_timeout_ms: int = setting(
         10 * SECOND_MS, "time in ms to finish accepted requests on shutdown", minimum=0,
         maximum=HOUR_MS,

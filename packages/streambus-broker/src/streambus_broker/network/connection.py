@@ -290,10 +290,15 @@ class Connection(asyncio.Protocol):
             self.transport.write(answer)
         if server.due:
             server.answer_due()
-        took_ns = perf_counter_ns() - started_ns
+        now_ns = perf_counter_ns()
+        took_ns = now_ns - started_ns
         stats = route.stats
         stats.ns_total += took_ns
         stats.buckets[took_ns.bit_length()] += 1
+        vigil = server.vigil
+        vigil.last_ns = now_ns
+        if vigil.may_begin:
+            vigil.begin()
 
     def _serve_all(self, frames: list[Frame]) -> None:
         out = self._out

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streambus_broker.config.addresses import join_address, split_address
 from streambus_broker.errors import AddressInUseError
 from streambus_broker.network.admission import Admission
 from streambus_broker.network.connection import Connection, Route
+from streambus_broker.network.vigil import Vigil, core_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,7 @@ class DataServer:
         tick: Seconds since the start, coarse; time limits are counted in it.
         due: Waiting fetches that became answerable while requests were served.
         dirty: Connections with gathered answers to flush.
+        vigil: Keeps the loop awake for a moment after a request.
     """
 
     def __init__(self, config: BrokerConfig, logger: Logger) -> None:
@@ -69,9 +72,15 @@ class DataServer:
         self._config = config
         self._logger = logger
         self.loop = self._loop = asyncio.get_running_loop()
+        self.vigil = Vigil(self.loop.call_soon, perf_counter_ns, 0)
         self._server: asyncio.Server | None = None
         self._held: dict[Connection, int] = {}
         self._full: dict[Connection, None] = {}
+
+    def stay_awake(self) -> None:
+        """Hold a vigil after requests from now on, if it is wanted and makes sense here."""
+        awake_us = self._config.busy_poll_us if core_count() > 1 else 0
+        self.vigil = Vigil(self.loop.call_soon, perf_counter_ns, awake_us * 1000)
 
     # --- life ----------------------------------------------------------------------------------
 

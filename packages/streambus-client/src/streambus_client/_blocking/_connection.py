@@ -19,6 +19,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from streambus_client._blocking._spin import Spin
 from streambus_client._connection import Answer, ConnectionCore
 from streambus_client.errors import (
     ConnectionLostError,
@@ -72,6 +73,7 @@ class BlockingConnection:
         self.closed = False
         self._timeout_s: float | None = None
         self._receive_bytes = RECEIVE_BYTES_MIN
+        self._spin = Spin()
         try:
             self.socket = socket.create_connection(address, timeout=timeout_s)
         except OSError as error:
@@ -128,7 +130,9 @@ class BlockingConnection:
         return answer.message
 
     def exchange(self, frame: bytes, timeout_s: float) -> bytes | None:
-        """Send a prepared request and give the first bytes of its answer: two system calls.
+        """Send a prepared request and give the first bytes of its answer.
+
+        Two system calls, and while the broker is expected to answer at once some looks in between.
 
         Returns:
             None when the time is over; the answer may still come.
@@ -147,7 +151,9 @@ class BlockingConnection:
             self.close()
             raise
         try:
-            data = self.socket.recv(_SHORT_ANSWER_BYTES)
+            data = self._spin.receive(self.socket, _SHORT_ANSWER_BYTES)
+            if data is None:
+                data = self.socket.recv(_SHORT_ANSWER_BYTES)
         except (BlockingIOError, TimeoutError):
             return None
         except OSError as error:
