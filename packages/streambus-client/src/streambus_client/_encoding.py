@@ -15,10 +15,12 @@ from xxhash import xxh3_64_intdigest
 from streambus_client.errors import InvalidArgumentError
 from streambus_protocol import (
     BATCH_HEADER_BYTES,
+    NO_PRODUCER,
     ApiKey,
     FrameFlags,
     ProducePartition,
     ProduceRequest,
+    ProducerStamp,
     encode_batch,
     encode_message,
     flatten_headers,
@@ -33,11 +35,10 @@ if TYPE_CHECKING:
 _BYTES_OR_NONE = frozenset({bytes, type(None)})
 _FRAME = struct.Struct(">IHBBI")
 _BIN_32 = struct.Struct(">BI")
-_STAMP = struct.Struct(">qiQ")
-_STAMP_BYTES = _STAMP.size
-_CHECKED = struct.Struct(">IBBHIIIqqqihH")
-"""A batch's header, before and from the first byte that its checksum covers."""
-_SMALL_BYTES_MAX = 255
+_CHECKED_HEAD = struct.Struct(">IBBHIII")
+"""A batch's header, from the first byte that its checksum covers up to the timestamps."""
+_SHORT_BYTES_MAX = 255
+_NOTHING_ELSE = b"\xc0\xc0\xc0\xc0"  # no keys, times, headers or gaps
 _PRODUCE = int(ApiKey.PRODUCE)
 _TRACED = int(FrameFlags.TRACED)
 _BIN_8_MARK, _BIN_32_MARK, _EMPTY_BIN = 0xC4, 0xC6, b"\xc4\x00"
@@ -79,6 +80,7 @@ def encode_record(
     headers: Headers | None,
     timestamp_ms: int,
     codec: int,
+    producer: ProducerStamp = NO_PRODUCER,
 ) -> bytes:
     """Encode a batch of one record.
 
@@ -92,11 +94,43 @@ def encode_record(
             base_timestamp_ms=timestamp_ms,
             flat_headers=(flatten_headers(headers),) if headers else None,
             codec=codec,
+            producer=producer,
         )
     except InvalidRecordError as error:
         check_bytes("value", value)
         check_bytes("key", key)
         raise InvalidArgumentError("record", f"cannot be encoded: {error}") from error
+
+
+class _Shape:
+    """The frame of one plain record whose value has a certain length: two structs and constants.
+
+    Attributes:
+        checked: Packs what the batch's checksum covers.
+        head: Its bytes before the timestamps.
+        mark: Its bytes between the header and the value.
+        frame: Packs what stands before that.
+        length: What the frame declares.
+        prefix: The request's bytes up to the batch.
+    """
+
+    __slots__ = ("checked", "frame", "head", "length", "mark", "prefix")
+
+    def __init__(self, request_prefix: bytes, value_bytes: int) -> None:
+        self.mark = b"\x95\x91\xc4%c" % value_bytes
+        columns_bytes = len(self.mark) + value_bytes + len(_NOTHING_ELSE)
+        self.head = _CHECKED_HEAD.pack(
+            BATCH_HEADER_BYTES + columns_bytes,
+            *(1, 0, 0, 1, 0),  # magic, codec, flags, record count, last offset delta
+            columns_bytes,
+        )
+        self.checked = struct.Struct(
+            f">{len(self.head)}sqqqihH{len(self.mark)}s{value_bytes}s{len(_NOTHING_ELSE)}s"
+        )
+        batch_bytes = BATCH_HEADER_BYTES + columns_bytes
+        self.prefix = request_prefix + _bin_mark(batch_bytes)
+        self.frame = struct.Struct(f">IHBBI{len(self.prefix)}sqiQ")
+        self.length = _FRAME_OVERHEAD + len(self.prefix) + batch_bytes
 
 
 class ProduceTemplate:
@@ -113,7 +147,7 @@ class ProduceTemplate:
         read_offset: ``PlainProduced.read`` of that version.
     """
 
-    __slots__ = ("_prefix", "_prefix_bytes", "_version", "read_offset")
+    __slots__ = ("_prefix", "_prefix_bytes", "_shapes", "_version", "read_offset")
 
     def __init__(
         self, topic: str, partition: int, acks: int, timeout_ms: int, version: int
@@ -123,72 +157,73 @@ class ProduceTemplate:
         assert body.endswith(_EMPTY_BIN), "the batch is the last field of a produce request"
         self._prefix = body[: -len(_EMPTY_BIN)]
         self._prefix_bytes = len(self._prefix)
+        self._shapes: dict[int, _Shape] = {}  # by length of the value, 255 at most
         self._version = version
         self.read_offset = plain_produced(version).read
 
     def record_frame(
-        self, correlation_id: int, value: bytes | None, key: bytes | None, timestamp_ms: int
+        self,
+        correlation_id: int,
+        value: bytes | None,
+        key: bytes | None,
+        timestamp_ms: int,
+        producer: ProducerStamp = NO_PRODUCER,
     ) -> bytes:
         """Put the frame of one plain record together: no headers, no compression.
 
-        The same bytes as ``frame(correlation_id, encode_record(...))``, in fewer steps where value
-        and key are small (docs/formats/batch.md has the layout).
+        The same bytes as ``frame(correlation_id, encode_record(...))``, in fewer steps where there
+        is a short value and no key (docs/formats/batch.md has the layout).
 
         Raises:
             InvalidArgumentError: value or key is neither bytes nor None.
         """
-        if type(value) is not bytes or len(value) > _SMALL_BYTES_MAX:
-            batch = encode_record(value, key, None, timestamp_ms, 0)
+        if key is not None or type(value) is not bytes or len(value) > _SHORT_BYTES_MAX:
+            batch = encode_record(value, key, None, timestamp_ms, 0, producer)
             return self.frame(correlation_id, batch)
-        if key is None:
-            columns = b"\x95\x91\xc4%c%b\xc0\xc0\xc0\xc0" % (len(value), value)
-        elif type(key) is bytes and len(key) <= _SMALL_BYTES_MAX:
-            columns = b"\x95\x91\xc4%c%b\x91\xc4%c%b\xc0\xc0\xc0" % (
-                len(value),
-                value,
-                len(key),
-                key,
-            )
-        else:
-            batch = encode_record(value, key, None, timestamp_ms, 0)
-            return self.frame(correlation_id, batch)
-        size = len(columns)
-        checked = (
-            _CHECKED.pack(
-                BATCH_HEADER_BYTES + size,
-                *(1, 0, 0, 1, 0),  # magic, codec, flags, record count, last offset delta
-                size,
-                timestamp_ms,
-                timestamp_ms,
-                *(-1, -1, -1, 0),  # no producer, reserved
-            )
-            + columns
+        shape = self._shapes.get(len(value))
+        if shape is None:
+            shape = self._shapes[len(value)] = _Shape(self._prefix, len(value))
+        producer_id, producer_epoch, base_sequence = producer
+        checked = shape.checked.pack(
+            shape.head,
+            timestamp_ms,
+            timestamp_ms,
+            producer_id,
+            base_sequence,
+            producer_epoch,
+            0,
+            shape.mark,
+            value,
+            _NOTHING_ELSE,
         )
-        size = _STAMP_BYTES + len(checked)
-        if size < 256:
-            length = _FRAME_OVERHEAD + self._prefix_bytes + 2 + size
-            mark = b"\xc4%c" % size
-        else:
-            length = _FRAME_OVERHEAD + self._prefix_bytes + 5 + size
-            mark = _BIN_32.pack(_BIN_32_MARK, size)
-        return b"".join(
-            (
-                _FRAME.pack(length, _PRODUCE, self._version, 0, correlation_id),
-                self._prefix,
-                mark,
-                _STAMP.pack(0, -1, xxh3_64_intdigest(checked)),
-                checked,
+        return (
+            shape.frame.pack(
+                shape.length,
+                _PRODUCE,
+                self._version,
+                0,
+                correlation_id,
+                shape.prefix,
+                0,
+                -1,
+                xxh3_64_intdigest(checked),
             )
+            + checked
         )
 
     def frame(self, correlation_id: int, batch: bytes, context: bytes = b"") -> bytes:
         """Put header, trace context (if any), request and batch together."""
         size = len(batch)
-        mark = bytes((_BIN_8_MARK, size)) if size < 256 else _BIN_32.pack(_BIN_32_MARK, size)
+        mark = _bin_mark(size)
         length = _FRAME_OVERHEAD + len(context) + self._prefix_bytes + len(mark) + size
         flags = _TRACED if context else 0
         header = _FRAME.pack(length, _PRODUCE, self._version, flags, correlation_id)
         return b"".join((header, context, self._prefix, mark, batch))
+
+
+def _bin_mark(size: int) -> bytes:
+    """What msgpack writes before so many bytes; wider than it must be from 256 on."""
+    return bytes((_BIN_8_MARK, size)) if size < 256 else _BIN_32.pack(_BIN_32_MARK, size)
 
 
 def check_bytes(argument: str, value: Any) -> None:

@@ -19,7 +19,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streambus_client._blocking._spin import Spin
+from streambus_client._blocking._spin import Spin, may_spin
 from streambus_client._connection import Answer, ConnectionCore
 from streambus_client.errors import (
     ConnectionLostError,
@@ -73,7 +73,7 @@ class BlockingConnection:
         self.closed = False
         self._timeout_s: float | None = None
         self._receive_bytes = RECEIVE_BYTES_MIN
-        self._spin = Spin()
+        self._spin = Spin() if may_spin() else None
         try:
             self.socket = socket.create_connection(address, timeout=timeout_s)
         except OSError as error:
@@ -151,7 +151,8 @@ class BlockingConnection:
             self.close()
             raise
         try:
-            data = self._spin.receive(self.socket, _SHORT_ANSWER_BYTES)
+            spin = self._spin
+            data = spin and spin.receive(self.socket, _SHORT_ANSWER_BYTES)
             if data is None:
                 data = self.socket.recv(_SHORT_ANSWER_BYTES)
         except (BlockingIOError, TimeoutError):

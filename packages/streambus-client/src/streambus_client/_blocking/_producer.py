@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     from streambus_client._accumulator import Outcome
 
+_new_tuple = tuple.__new__
+
 
 class Producer(BlockingClient):
     """Writes records to topics. Thread-safe.
@@ -139,6 +141,7 @@ class Producer(BlockingClient):
             retries_max=retries_max,
         )
         self._now_ms = now_ms
+        self._request_timeout_s = self._session.options.request_timeout_s
         self._tracing = Tracing() if tracing else None
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
@@ -220,7 +223,10 @@ class Producer(BlockingClient):
             if batch is None:
                 batch = encode_record(value, key, None, timestamp_ms, 0)
             return self._send_slowly(where, value, key, headers, timestamp_ms, batch)
-        return RecordMetadata(topic, where.partition, offset, timestamp_ms)
+        sent: RecordMetadata = _new_tuple(
+            RecordMetadata, (topic, where.partition, offset, timestamp_ms)
+        )
+        return sent
 
     def _exchange(self, lane: Lane, frame: bytes, correlation_id: int) -> int | None:
         """Send a batch on its lane; None if it has to be tried again the general way.
@@ -235,7 +241,7 @@ class Producer(BlockingClient):
             if self._options.acks == 0:
                 connection.send_bytes(frame)
                 return -1
-            timeout_s = self._session.options.request_timeout_s
+            timeout_s = self._request_timeout_s
             data = connection.exchange(frame, timeout_s)
             if data is None:
                 connection.close()

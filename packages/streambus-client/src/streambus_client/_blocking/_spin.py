@@ -24,16 +24,15 @@ _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Spin:
-    """The state of one connection.
+    """The state of one connection, where `may_spin`.
 
     Attributes:
         rest: Requests for which it is not tried; counted down by ``receive``.
     """
 
-    __slots__ = ("_possible", "rest")
+    __slots__ = ("rest",)
 
     def __init__(self) -> None:
-        self._possible = bool(_DONT_WAIT) and core_count() > 1
         self.rest = 0
 
     def receive(self, source: socket.socket, bytes_max: int) -> bytes | None:
@@ -42,8 +41,6 @@ class Spin:
         Raises:
             OSError: as ``recv``.
         """
-        if not self._possible:
-            return None
         if self.rest:
             self.rest -= 1
             return None
@@ -58,8 +55,10 @@ class Spin:
                     return None
 
 
-def core_count() -> int:
-    """How many cores this process may use."""
+def may_spin() -> bool:
+    """Whether rule 2 allows it here, and the system has what it takes."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return cores > 1 and bool(_DONT_WAIT)
