@@ -4,9 +4,10 @@ All contenders store the same pairs in the same run, in turns. See `bench.storag
 the rules of fairness, and each module there for what its figures mean.
 
     hatch run bench storage                         # 10⁶ entries, a quarter of an hour
-    hatch run bench storage --entries 100000 --repeats 2 --only points
-    hatch run bench storage --open-gib 10 --only large --engines StreamBus
-    hatch run bench storage --growth 10000000 --only growth
+    hatch run bench storage --only points log       # these rows anew, all others as they were
+    hatch run bench storage --only large --open-gib 10 --engines StreamBus
+    hatch run bench storage --only growth --growth 10000000
+    hatch run bench storage --only points --entries 100000 --repeats 2 --no-save
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import gc
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from bench.report import Row
 
-PARTS = ("points", "range", "space", "open", "log", "stalls", "growth")
+PARTS = ("points", "range", "space", "open", "large", "log", "stalls", "growth")
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engines", nargs="+", metavar="NAME", help="by default all")
-    parser.add_argument("--only", nargs="+", choices=(*PARTS, "large"), default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
         "--open-gib", type=float, default=1.0, help="size for 'open with much data'"
     )
@@ -79,41 +81,41 @@ def run(arena: Arena, given: argparse.Namespace) -> int:
     report = Report("storage", "The storage engine beside others", options, arena.seed)
     save = not given.no_save
 
-    def add(rows: list[Row]) -> None:
-        report.add(*rows)
+    def add(part: str, rows: list[Row]) -> None:
+        report.add(*(replace(row, part=part) for row in rows))
         for row in rows:
             beside = f" ({row.baseline_name} {row.baseline:.4g})" if row.baseline else ""
-            print(f"{row.what}: {row.figure:.4g} {row.unit}{beside}")
+            print(f"{row.what}: {row.figure:.4g} {row.unit}{beside}", flush=True)
 
     if "points" in given.only:
-        add(points.writes(arena))
-        add(points.memtable_gets(arena))
-        add(points.reads(arena))
+        add("points", points.writes(arena))
+        add("points", points.memtable_gets(arena))
+        add("points", points.reads(arena))
         if save:
             title = f"{arena.entries:,} entries of 16 + 100 bytes"
             plots.bars(report.rows, "µs", "storage-points", title)
     if "range" in given.only:
-        add(points.range_deletes(arena))
+        add("range", points.range_deletes(arena))
     if "space" in given.only:
-        add(points.amplification(arena))
+        add("space", points.amplification(arena))
     if "open" in given.only:
-        add(opening.after_crash(arena))
-    if "open" in given.only or "large" in given.only:
-        add(opening.with_much_data(arena, given.open_gib))
+        add("open", opening.after_crash(arena))
+    if "large" in given.only:
+        add("large", opening.with_much_data(arena, given.open_gib))
     if "log" in given.only:
         rows = log_workload.log_rows(arena, given.log_mib << 20)
-        add(rows)
+        add("log", rows)
         if save:
             plots.bars(rows, "MB/s", "storage-log", "Log appends, synced each MiB")
     if "stalls" in given.only:
         rows, series = stalls.stalls(arena, given.stall_seconds)
-        add(rows)
+        add("stalls", rows)
         if save:
             title = "Event loop pauses while flushing and compacting"
             plots.distribution(series, "storage-stalls", title, "ms")
     if "growth" in given.only:
         curves = growth.curves(arena, given.growth)
-        add(growth.growth_rows(curves))
+        add("growth", growth.growth_rows(curves))
         if save:
             plots.lines(curves, "storage-growth", "How the cost of an entry grows")
-    return report.finish(save=save and tuple(given.only) == PARTS and not given.engines)
+    return report.finish(save=save)

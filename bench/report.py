@@ -117,6 +117,8 @@ class Row:
     note: str = ""
     sample: Sample | None = None
     baseline_sample: Sample | None = None
+    part: str = ""
+    """The part of its suite, where parts can be measured alone; see `Report.save`."""
 
     @property
     def ratio(self) -> float | None:
@@ -145,6 +147,7 @@ class Row:
             "note": self.note,
             "repeats": list(self.sample.values) if self.sample else [],
             "baseline_repeats": list(self.baseline_sample.values) if self.baseline_sample else [],
+            **({"part": self.part} if self.part else {}),
         }
 
 
@@ -193,6 +196,21 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least ``share`` (0 to 1) of ``values`` do not exceed."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, max(0, -int(-share * len(ranked) // 1) - 1))]
+
+
+def _merged(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the new rows of each part where its old ones stood; new parts come last."""
+    fresh: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        fresh.setdefault(row["part"], []).append(row)
+    merged: list[dict[str, Any]] = []
+    for row in before:
+        part = row.get("part", "")
+        if part not in {new["part"] for new in rows}:
+            merged.append(row)
+        else:
+            merged.extend(fresh.pop(part, []))
+    return merged + [row for new in fresh.values() for row in new]
 
 
 def machine() -> dict[str, Any]:
@@ -280,18 +298,32 @@ class Report:
         )
 
     def save(self, directory: Path = RESULTS) -> Path:
-        """Write ``<suite>.json``, replacing the last run's file in one step."""
+        """Write ``<suite>.json``, replacing the last run's file in one step.
+
+        Rows that name their part replace the rows of the same part only: what other parts left in
+        the file stays, with the time, the machine and the options of its own run.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{self.suite}.json"
-        content = {
-            "version": JSON_VERSION,
-            "suite": self.suite,
-            "title": self.title,
+        run = {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": self.machine,
             "options": self.options,
             "seed": self.seed,
-            "rows": [row.as_json() for row in self.rows],
+        }
+        rows = [row.as_json() for row in self.rows]
+        parts = {row.part: run for row in self.rows if row.part}
+        if parts and path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            rows = _merged(before["rows"], rows)
+            parts = {**before.get("parts", {}), **parts}
+        content = {
+            "version": JSON_VERSION,
+            "suite": self.suite,
+            "title": self.title,
+            **run,
+            **({"parts": parts} if parts else {}),
+            "rows": rows,
         }
         scratch = path.with_suffix(".json.tmp")
         scratch.write_text(

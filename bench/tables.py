@@ -26,19 +26,27 @@ def _table(suite: str) -> str:
     if not path.exists():
         return "Not measured yet."
     content = json.loads(path.read_text(encoding="utf-8"))
-    machine = content["machine"]
-    options = ", ".join(f"{name} {value}" for name, value in content["options"].items())
-    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['implementation']}"
-    load = machine.get("load_average_1_min", "?")
-    day = content["measured_at"][:10]
+    runs: dict[str, list[str]] = {}  # what a run was like: its parts
+    for part, run in content.get("parts", {"": content}).items():
+        runs.setdefault(_run(run), []).append(part)
     lines = [
-        f"Measured {day} on {where} {machine['python']}, load {load} at the start; {options}.",
+        *(f"- {', '.join(parts)}: {run}" if parts[0] else run for run, parts in runs.items()),
         "",
         "| what | figure | baseline | ratio | target | |",
         "|---|---:|---:|---:|---:|---|",
         *map(_row, content["rows"]),
     ]
     return "\n".join(lines)
+
+
+def _run(run: dict[str, Any]) -> str:
+    """When, where and how a run, or a part of one, was measured."""
+    machine = run["machine"]
+    options = ", ".join(f"{name} {value}" for name, value in run["options"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['implementation']}"
+    load = machine.get("load_average_1_min", "?")
+    day = run["measured_at"][:10]
+    return f"Measured {day} on {where} {machine['python']}, load {load} at the start; {options}."
 
 
 def _row(row: dict[str, Any]) -> str:

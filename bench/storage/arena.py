@@ -26,6 +26,9 @@ VALUE_BYTES = 100
 ENTRY_BYTES = KEY_BYTES + VALUE_BYTES
 BATCH_ENTRIES = 1_000
 
+PAIRS_AT_ONCE = 1_000_000
+"""Pairs cut from one piece of random bytes; `random.Random.randbytes` ends at 256 MiB."""
+
 MEMTABLE_BYTES = 16 << 20
 CACHE_BYTES = 1 << 30
 
@@ -35,15 +38,19 @@ now = time.perf_counter
 def random_pairs(count: int, seed: int) -> list[Pair]:
     """``count`` random pairs in random order; the same seed gives the same pairs."""
     source = random.Random(seed)
-    keys = source.randbytes(count * KEY_BYTES)
-    values = source.randbytes(count * VALUE_BYTES)
-    return [
-        (
-            keys[at * KEY_BYTES : (at + 1) * KEY_BYTES],
-            values[at * VALUE_BYTES : (at + 1) * VALUE_BYTES],
+    pairs: list[Pair] = []
+    while len(pairs) < count:
+        some = min(count - len(pairs), PAIRS_AT_ONCE)
+        keys = source.randbytes(some * KEY_BYTES)
+        values = source.randbytes(some * VALUE_BYTES)
+        pairs.extend(
+            (
+                keys[at * KEY_BYTES : (at + 1) * KEY_BYTES],
+                values[at * VALUE_BYTES : (at + 1) * VALUE_BYTES],
+            )
+            for at in range(some)
         )
-        for at in range(count)
-    ]
+    return pairs
 
 
 @dataclass(slots=True)

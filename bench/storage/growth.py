@@ -59,20 +59,24 @@ def _costs(arena: Arena, name: str) -> tuple[float, float, float]:
 
 
 def growth_rows(found: Curves) -> list[Row]:
-    """Our figure at the largest size over our figure at the smallest: 1 is no growth at all."""
+    """Each figure at each size; then largest over smallest: 1 is no growth at all."""
     made = []
-    for operation, engines_of in found.items():
-        for name, points in engines_of.items():
-            if name == OURS or len(points) < 2:
+    for operation, of_engine in found.items():
+        mine = of_engine[OURS]
+        for name, points in of_engine.items():
+            if name == OURS and len(of_engine) > 1:
                 continue
-            mine = engines_of[OURS]
-            made.append(
-                Row(
-                    f"growth of {operation}, {points[0][0]:,} to {points[-1][0]:,} entries",
-                    mine[-1][1] / mine[0][1],
-                    "×",
-                    name,
-                    points[-1][1] / points[0][1],
-                )
+            made.extend(
+                Row(f"{operation} of {size:,}, an entry", cost, "µs", *beside)
+                for (size, cost), beside in zip(mine, _beside(name, points), strict=True)
             )
+            if len(points) > 1:
+                ratio = mine[-1][1] / mine[0][1], points[-1][1] / points[0][1]
+                what = f"growth of {operation}, {points[0][0]:,} to {points[-1][0]:,} entries"
+                made.append(Row(what, ratio[0], "×", *((name, ratio[1]) if name != OURS else ())))
     return made
+
+
+def _beside(name: str, points: list[tuple[int, float]]) -> list[tuple[str, float] | tuple[()]]:
+    """The baselines of our figures; none where we are alone."""
+    return [() if name == OURS else (name, cost) for _, cost in points]

@@ -104,6 +104,25 @@ def test_report_saves_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_parts_of_a_suite_can_be_measured_alone(tmp_path: Path) -> None:
+    def rows(figure: float, *parts: str) -> list[Row]:
+        return [Row(f"{part} {kind}", figure, "µs", part=part) for part in parts for kind in "ab"]
+
+    first = Report("demo", options={"entries": 10})
+    first.add(*rows(1.0, "points", "log"))
+    first.save(tmp_path)
+    second = Report("demo", options={"entries": 20})
+    second.add(*rows(2.0, "growth", "points"))
+    saved = json.loads(second.save(tmp_path).read_text(encoding="utf-8"))
+    assert [(row["what"], row["figure"]) for row in saved["rows"]] == [
+        *(("points a", 2.0), ("points b", 2.0)),
+        *(("log a", 1.0), ("log b", 1.0)),
+        *(("growth a", 2.0), ("growth b", 2.0)),
+    ]
+    options = {part: run["options"]["entries"] for part, run in saved["parts"].items()}
+    assert options == {"points": 20, "log": 10, "growth": 20}
+
+
 def test_machine_names_no_host_and_no_path() -> None:
     facts = machine()
     assert facts["cores"] >= 1

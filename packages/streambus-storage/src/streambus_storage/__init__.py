@@ -8,8 +8,8 @@ world.
 
 from streambus_storage._batch import WriteBatch
 from streambus_storage._block import CodecMissingError
-from streambus_storage._compaction_worker import CompactionFilterError
 from streambus_storage._filesystem import AppendFile, FileLock, FileSystem, ReadFile, RealFileSystem
+from streambus_storage._jobs import CompactionFilterError
 from streambus_storage._options import (
     KEY_BYTES_MAX,
     VALUE_BYTES_MAX,

@@ -6,21 +6,17 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streambus_storage._compaction_choice import Drop, Merge, Move, choose, whole_range
-from streambus_storage._errors_io import translated
+from streambus_storage._helper import Helper, portable
+from streambus_storage._jobs import MergeJob, Merging
 from streambus_storage._levels import VersionEdit
-from streambus_storage._merge import Source, merge
-from streambus_storage._options import LEVELS, FilterVerdict
+from streambus_storage._new_tables import new_tables
 from streambus_storage._pacer import Cancelled, Pacer
-from streambus_storage._sstable_reader import Pending
 from streambus_storage._store import Compacting
-from streambus_storage._table_builder import TableBuilder
-from streambus_storage._view import resolve
 from streambus_storage.errors import BackgroundError, StorageError
 
 if TYPE_CHECKING:
     from streambus_storage._compaction_choice import Plan
-    from streambus_storage._levels import TableMeta, Version
-    from streambus_storage._merge import Slice
+    from streambus_storage._levels import Version
     from streambus_storage._store import Store
     from streambus_storage._view import Tables
 
@@ -30,10 +26,6 @@ RETRY_SECONDS = 1.0
 RETRY_SECONDS_MAX = 60.0
 
 logger = logging.getLogger("streambus_storage")
-
-
-class CompactionFilterError(StorageError):
-    """The compaction filter raised, or returned no verdict. The inputs were kept."""
 
 
 class Compactor:
@@ -49,7 +41,17 @@ class Compactor:
         self._retry_seconds = RETRY_SECONDS
         self._error: StorageError | None = None  # of the last compaction
         self._asked: list[tuple[bytes, bytes, list[StorageError | None]]] = []
+        self._helper = Helper(store)
         self.worker = store.scheduler.worker("streambus-storage-compaction", self._step)
+
+    def stop(self) -> None:
+        """Return when the worker does not run any more."""
+        self.worker.stop()
+        self._helper.stop()
+
+    def abandon_in_child(self) -> None:  # pragma: no cover - in a forked child: not measured
+        """Forget the parent's helper in a forked child."""
+        self._helper.abandon()
 
     def compact(self, start: bytes, stop: bytes) -> None:
         """Bring a range into one level, and return when that is done.
@@ -101,6 +103,10 @@ class Compactor:
         store.scheduler.notify()
         tables = None
         store.remove_unwanted()
+        if not worked:
+            idle_seconds = self._helper.rest()
+            if idle_seconds is not None:
+                self.worker.wake(idle_seconds)
         return worked and error is None
 
     def _guarded(self, plan: Plan, tables: Tables | None) -> None:
@@ -161,75 +167,30 @@ class Compactor:
             lambda: store.closing or store.failure is not None,
             store.is_urgent,
         )
-        clean = tables.version.sequence
-        builder = TableBuilder(store.file_system, options, store.new_table_path, clean, pacer.tick)
-        try:
-            try:
-                for keys, values in merge(_inputs(plan, tables)):
-                    pacer.tick(sum(map(len, keys)))
-                    kept = self._keep(keys, values, plan, tables.version)
-                    if kept[0]:
-                        builder.add(*kept)
-                outputs = builder.finish()
-                if outputs:
-                    store.file_system.sync_directory(store.directory)
-            except OSError as exc:
-                raise translated(exc.filename or store.directory, "compaction", exc) from exc
+        merging = Merging(plan, tables, options.compaction_filter)
+        entries = sum(table.entries for _, table in plan.inputs)
+        job: MergeJob | None = None
+        if options.compaction_filter is None and self._helper.takes(entries):
+            job = MergeJob(store.directory, portable(options), plan, tables.version)
+        with new_tables(
+            store,
+            "compaction",
+            pacer=pacer,
+            clean=tables.version.sequence,
+            write=merging.write,
+            helper=self._helper,
+            job=job,
+        ) as outputs:
             edit = VersionEdit(
                 added=[(plan.level, table) for table in outputs],
                 removed=[table.number for _, table in plan.inputs],
             )
             store.install(lambda _: edit, release_compacting=True)
-        except BaseException:
-            # After a failed manifest sync the edit may be on the disk: keep the outputs then.
-            if store.failure is None:
-                builder.abandon()
-            raise
         counters = store.counters
         counters.merges += 1
+        counters.filtered_entries += merging.filtered
         counters.compaction_bytes += sum(table.size for table in outputs)
         counters.compaction_read_bytes += sum(table.size for _, table in plan.inputs)
-
-    def _keep(self, keys: list[bytes], values: list[Any], plan: Merge, version: Version) -> Slice:
-        """Apply the filter, and leave out deletes under which nothing older lies."""
-        kinds = set(map(type, values))
-        if Pending in kinds:
-            values = [resolve(value) for value in values]
-        chosen = self._store.options.compaction_filter
-        if chosen is not None:
-            values = self._filter(keys, values)
-            kinds.add(type(None))
-        if type(None) not in kinds:
-            return keys, values
-        below = range(plan.level + 1, LEVELS)
-        if not version.is_empty_between(keys[0], keys[-1] + b"\x00", below):
-            return keys, values
-        alive = [pair for pair in zip(keys, values, strict=True) if pair[1] is not None]
-        return [pair[0] for pair in alive], [pair[1] for pair in alive]
-
-    def _filter(self, keys: list[bytes], values: list[Any]) -> list[Any]:
-        """Turn what the filter removes into deletes: no older version may come to light."""
-        decide = self._store.options.compaction_filter
-        assert decide is not None
-        kept: list[Any] = []
-        for key, value in zip(keys, values, strict=True):
-            if value is None:
-                kept.append(None)
-                continue
-            try:
-                verdict = decide(key, value)
-            except Exception as exc:
-                raise CompactionFilterError(
-                    f"the compaction filter raised at key {key!r}: {exc!r}"
-                ) from exc
-            if verdict is FilterVerdict.KEEP:
-                kept.append(value)
-            elif verdict is FilterVerdict.REMOVE:
-                kept.append(None)
-                self._store.counters.filtered_entries += 1
-            else:
-                raise CompactionFilterError(f"the compaction filter returned {verdict!r}")
-        return kept
 
 
 def _drop(plan: Drop, version: Version) -> VersionEdit:
@@ -246,19 +207,3 @@ def _move(plan: Move, version: Version) -> VersionEdit:
         added=[(plan.level, table) for table in tables],
         removed=[table.number for table in tables],
     )
-
-
-def _inputs(plan: Merge, tables: Tables) -> list[Source]:
-    """Return the inputs as sources, newest first; disjoint ones of a level as one."""
-    chains: list[list[TableMeta]] = []
-    level_of_last = 0
-    for level, table in plan.inputs:
-        if level and level == level_of_last:
-            chains[-1].append(table)
-        else:
-            chains.append([table])
-        level_of_last = level
-    return [
-        tables.source([tables.by_number[table.number] for table in chain], plan.lower, plan.upper)
-        for chain in chains
-    ]

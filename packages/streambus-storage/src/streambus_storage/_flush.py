@@ -11,13 +11,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from streambus_storage._compaction_choice import place
-from streambus_storage._errors_io import translated
+from streambus_storage._helper import Helper, portable
 from streambus_storage._intervals import flatten
-from streambus_storage._keys import END_OF_KEYS
+from streambus_storage._jobs import FlushJob, write_memtable
 from streambus_storage._levels import VersionEdit
-from streambus_storage._memtable import merge_runs
+from streambus_storage._new_tables import new_tables
 from streambus_storage._pacer import Cancelled, Pacer
-from streambus_storage._table_builder import TableBuilder
 from streambus_storage.errors import BackgroundError, ClosedError, StorageError
 
 if TYPE_CHECKING:
@@ -26,11 +25,9 @@ if TYPE_CHECKING:
     from streambus_storage._levels import TableMeta, Version
     from streambus_storage._memtable import MemTable
     from streambus_storage._store import Store
+    from streambus_storage._table_builder import TableBuilder
 
 logger = logging.getLogger("streambus_storage")
-
-SLICE_KEYS = 1024
-"""Keys merged and sorted at once: well under a millisecond."""
 
 RETRY_SECONDS = 0.5
 """After a failure that may pass, such as a full disk, the flush is tried again so much later."""
@@ -46,6 +43,7 @@ class Flusher:
         self._failures = 0
         self._error: StorageError | None = None  # of the last flush
         self._prepare_error: StorageError | None = None  # of the last try to prepare a segment
+        self._helper = Helper(store)
         self.worker = store.scheduler.worker("streambus-storage-flush", self._step)
         self._preparer = store.scheduler.worker("streambus-storage-segment", self._prepare_step)
 
@@ -58,6 +56,11 @@ class Flusher:
         """Return when neither worker runs any more."""
         self._preparer.stop()
         self.worker.stop()
+        self._helper.stop()
+
+    def abandon_in_child(self) -> None:  # pragma: no cover - in a forked child: not measured
+        """Forget the parent's helper in a forked child."""
+        self._helper.abandon()
 
     def _step(self) -> bool:
         store = self._store
@@ -65,6 +68,9 @@ class Flusher:
             return False
         try:
             if not self._flush_oldest():
+                idle_seconds = self._helper.rest()
+                if idle_seconds is not None:
+                    self.worker.wake(idle_seconds)
                 return False
         except Cancelled:
             return False
@@ -154,45 +160,41 @@ class Flusher:
             lambda: store.closing,
             store.is_urgent,
         )
-        builder = TableBuilder(
-            store.file_system,
-            store.options,
-            store.new_table_path,
-            memtable.last_sequence,
-            pacer.tick,
-        )
-        try:
-            try:
-                self._write(memtable, builder, pacer)
-                tables = builder.finish()
-                if tables:
-                    store.file_system.sync_directory(store.directory)
-            except OSError as exc:
-                raise translated(exc.filename or store.directory, "flush", exc) from exc
+
+        def write(builder: TableBuilder, tick: Callable[[int], None]) -> None:
+            with store.write_lock:
+                ordered = memtable.ordered()
+            write_memtable(memtable, ordered, builder, tick)
+
+        with new_tables(
+            store,
+            "flush",
+            pacer=pacer,
+            clean=memtable.last_sequence,
+            write=write,
+            helper=self._helper,
+            job=self._job(memtable),
+        ) as tables:
             store.install(lambda version: self._edit(version, memtable, tables), flushed=memtable)
-        except BaseException:
-            # After a failed manifest sync the edit may be on the disk: keep the tables then.
-            if store.failure is None:
-                builder.abandon()
-            raise
         store.counters.flushes += 1
         store.counters.flush_bytes += sum(table.size for table in tables)
 
-    def _write(self, memtable: MemTable, builder: TableBuilder, pacer: Pacer) -> None:
-        with self._store.write_lock:
-            ordered = memtable.ordered()
-        entries, intervals = memtable.entries, memtable.intervals
-        for keys in merge_runs(ordered, b"", END_OF_KEYS, SLICE_KEYS):
-            pacer.tick()
-            found = list(map(entries.__getitem__, keys))
-            if intervals:
-                alive = [
-                    entry[0] > intervals.at(key) for key, entry in zip(keys, found, strict=True)
-                ]
-                found = [entry for entry, lives in zip(found, alive, strict=True) if lives]
-                keys = [key for key, lives in zip(keys, alive, strict=True) if lives]
-            if keys:
-                builder.add(keys, [entry[1] for entry in found])
+    def _job(self, memtable: MemTable) -> FlushJob | None:
+        """Return the flush as a job for the helper; None: it is too small, or there is none."""
+        store = self._store
+        if not self._helper.takes(len(memtable.entries)):
+            return None
+        length = store.segment_length(memtable.segment)
+        if length is None:
+            return None
+        return FlushJob(
+            store.directory,
+            portable(store.options),
+            memtable.segment,
+            length,
+            memtable.first_sequence,
+            memtable.last_sequence,
+        )
 
     def _edit(self, version: Version, memtable: MemTable, tables: list[TableMeta]) -> VersionEdit:
         """Return the edit that installs a flush; under the manifest lock."""

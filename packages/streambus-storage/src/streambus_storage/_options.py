@@ -77,6 +77,11 @@ class Options:
         compaction_bytes_per_second: Limit for reads and writes of compaction; None: no limit.
         slice_seconds: Background work holds the interpreter for about this long at a time,
             before it lets other threads run.
+        helper_processes: Large flushes and merges are done by helper processes, one for each of the
+            two, which come when they are needed and go when they are idle: the interpreter that
+            the tree lives in is then free for others. Off, or where a helper cannot work (the
+            file system or the scheduler is not the real one, the key partitioner cannot be
+            pickled, there is a compaction filter for a merge): worker threads do it all.
         stall_seconds_max: A stalled write fails with `WriteStallError` after so long.
         automatic_compaction: Off: only `LSMTree.compact` compacts.
         file_system: The door to the disk.
@@ -105,6 +110,7 @@ class Options:
     key_partitioner: KeyPartitioner | None = None
     compaction_bytes_per_second: int | None = None
     slice_seconds: float = 0.001
+    helper_processes: bool = True
     stall_seconds_max: float = 30.0
     automatic_compaction: bool = True
     file_system: FileSystem = field(default_factory=RealFileSystem)

@@ -23,7 +23,11 @@ class Cancelled(Exception):  # noqa: N818 - not an error: the tree is closing
 
 
 class Pacer:
-    """Counts time and bytes of one piece of background work."""
+    """Counts time and bytes of one piece of background work.
+
+    Attributes:
+        cancelled: Tells that the work is not wanted any more.
+    """
 
     def __init__(
         self,
@@ -45,7 +49,7 @@ class Pacer:
         self._scheduler = scheduler
         self._slice_seconds = slice_seconds
         self._bytes_per_second = bytes_per_second
-        self._cancelled = cancelled
+        self.cancelled = cancelled
         self._urgent = urgent
         self._slice_end = scheduler.now() + slice_seconds
         self._owed_seconds = 0.0
@@ -56,7 +60,7 @@ class Pacer:
         Raises:
             Cancelled: The work is not wanted any more.
         """
-        if self._cancelled():
+        if self.cancelled():
             raise Cancelled
         if self._bytes_per_second is not None:
             self._owed_seconds += done_bytes / self._bytes_per_second

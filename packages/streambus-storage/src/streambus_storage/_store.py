@@ -324,6 +324,16 @@ class Store:
                 raise
             return writer
 
+    def segment_length(self, number: int) -> int | None:
+        """Return how long a segment is that nothing is appended to any more; None: unknown."""
+        with self.manifest_lock:
+            assert self.manifest is not None
+            known = self.manifest.state.segments.get(number)
+            if known is not None and known.sealed is not None:
+                return known.sealed
+        with self.write_lock:
+            return next((w.file.size for w in self.unsynced if w.number == number), None)
+
     # -- the manifest ----------------------------------------------------------------------
 
     def new_table_path(self) -> tuple[int, str]:

@@ -418,7 +418,7 @@ class LSMTree(Readable):
             if self._lock is not None:
                 store.refresh_gate()
                 self._flusher.stop()
-                self._compactor.worker.stop()
+                self._compactor.stop()
                 self._seal()
         finally:
             store.commit.close()
@@ -465,6 +465,8 @@ class LSMTree(Readable):
         """Close this copy of the tree in a forked child: no lock is taken, nothing written."""
         store = self._store
         store.abandon_in_child()
+        self._flusher.abandon_in_child()
+        self._compactor.abandon_in_child()
         store.closing = True
         store.state = None
         store.gate = True

@@ -1,0 +1,109 @@
+"""The helper process: carries out jobs of a tree in another interpreter; see `_helper`.
+
+It is started with the two ends of a conversation as standard input and output, and ends when
+the input does: with its tree, or when that is killed. It asks for the number of each new table,
+so that nothing but the tree gives out names.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import struct
+from typing import TYPE_CHECKING, Any
+
+from streambus_storage._names import table_path
+from streambus_storage._pacer import Pacer
+from streambus_storage._scheduler import ThreadScheduler
+from streambus_storage._table_builder import TableBuilder
+
+if TYPE_CHECKING:
+    from streambus_storage._jobs import Job
+    from streambus_storage._levels import TableMeta
+
+_LENGTH = struct.Struct("<I")
+
+
+def send(fd: int, data: bytes) -> None:
+    """Write one message, which is pickled already.
+
+    Raises:
+        OSError: The other side has gone.
+    """
+    rest = memoryview(_LENGTH.pack(len(data)) + data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def receive(fd: int) -> bytes:
+    """Read one message, and leave it pickled.
+
+    Raises:
+        EOFError: The other side has gone.
+    """
+    (length,) = _LENGTH.unpack(_exactly(fd, _LENGTH.size))
+    return _exactly(fd, length)
+
+
+def _exactly(fd: int, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = os.read(fd, size - len(parts))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def carry_out(job: Job, requests: int, answers: int) -> list[TableMeta]:
+    """Do one job; return the tables, whose content is durable and whose names are not.
+
+    Raises:
+        EOFError: The tree has gone.
+        OSError, StorageError: It failed; the tree removes what was begun.
+    """
+    scheduler = ThreadScheduler()
+    # Nobody shares this interpreter: no slices, only the limit on bytes per second.
+    rate = job.options.compaction_bytes_per_second if hasattr(job, "plan") else None
+    pacer = Pacer(scheduler, float("inf"), rate, lambda: False, lambda: False)
+
+    def new_path() -> tuple[int, str]:
+        send(answers, pickle.dumps(("number", None)))
+        number: int = pickle.loads(receive(requests))  # noqa: S301 - from our own parent
+        return number, table_path(job.directory, number)
+
+    fs = job.options.file_system
+    builder = TableBuilder(fs, job.options, new_path, job.clean, pacer.tick)
+    job.write(builder, pacer.tick)
+    return builder.finish()
+
+
+def main(requests: int, answers: int) -> None:
+    """Carry out one job after the other, until there are no more requests."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # what a job makes refers to nothing that refers back
+    while True:
+        try:
+            request = receive(requests)
+        except EOFError:
+            return
+        try:
+            job: Job = pickle.loads(request)  # noqa: S301 - from our own parent
+        except Exception as exc:
+            answer: tuple[str, Any] = ("unable", repr(exc))
+        else:
+            try:
+                answer = ("done", carry_out(job, requests, answers))
+            except EOFError:
+                return
+            except OSError as exc:
+                answer = ("refused", (exc.errno, exc.strerror, exc.filename))
+            except Exception as exc:
+                answer = ("failed", repr(exc))
+        try:
+            send(answers, pickle.dumps(answer))
+        except OSError:
+            return
+        gc.collect()
