@@ -60,7 +60,7 @@ def _costs(arena: Arena, name: str) -> tuple[float, float, float]:
 
 def growth_rows(found: Curves) -> list[Row]:
     """Each figure at each size; then largest over smallest: 1 is no growth at all."""
-    made = []
+    made: list[Row] = []
     for operation, of_engine in found.items():
         mine = of_engine[OURS]
         for name, points in of_engine.items():

@@ -10,7 +10,10 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from streambus_storage._remains import Remains
 
 
 class Cached(Protocol):
@@ -35,7 +38,9 @@ class BlockCache:
         misses: Blocks that had to be read.
     """
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, remains: Remains | None = None) -> None:
+        """Begin empty; ``remains``: where an owner's blocks are left when it dies."""
+        self._remains = remains
         self.bytes = 0
         self.bytes_max = bytes_max
         self._hits = 0  # of blocks whose own count was cleared
@@ -53,6 +58,11 @@ class BlockCache:
             self.bytes += block.cost
             while self.bytes > self.bytes_max:
                 self._evict_one()
+
+    def leave(self, blocks: list[Any]) -> None:
+        """Take leave of a dying owner's blocks. Called from its destructor: takes no lock."""
+        if self._remains is not None:
+            self._remains.leave(blocks)
 
     def hits(self) -> int:
         """Return how often a block was found (approximate under threads). Cost: O(blocks)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,8 @@ class Compactor:
         store.scheduler.notify()
         tables = None
         store.remove_unwanted()
+        with contextlib.suppress(Cancelled):  # the rest is freed with the tree
+            store.remains.clear(self._pacer().tick)
         if not worked:
             idle_seconds = self._helper.rest()
             if idle_seconds is not None:
@@ -150,6 +153,16 @@ class Compactor:
                 with store.manifest_lock:
                     store.compacting = None
 
+    def _pacer(self) -> Pacer:
+        store = self._store
+        return Pacer(
+            store.scheduler,
+            store.options.slice_seconds,
+            store.options.compaction_bytes_per_second,
+            lambda: store.closing or store.failure is not None,
+            store.is_urgent,
+        )
+
     def _merge(self, plan: Merge, tables: Tables) -> None:
         """Merge the inputs into new tables and install them.
 
@@ -160,13 +173,6 @@ class Compactor:
         """
         store = self._store
         options = store.options
-        pacer = Pacer(
-            store.scheduler,
-            options.slice_seconds,
-            options.compaction_bytes_per_second,
-            lambda: store.closing or store.failure is not None,
-            store.is_urgent,
-        )
         merging = Merging(plan, tables, options.compaction_filter)
         entries = sum(table.entries for _, table in plan.inputs)
         job: MergeJob | None = None
@@ -175,7 +181,7 @@ class Compactor:
         with new_tables(
             store,
             "compaction",
-            pacer=pacer,
+            pacer=self._pacer(),
             clean=tables.version.sequence,
             write=merging.write,
             helper=self._helper,

@@ -7,6 +7,7 @@ next log segment beside it: that takes several syncs, and a writer must not wait
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,8 @@ class Flusher:
         store.recovered(self._error)
         store.remove_unwanted()
         self._after()
+        with contextlib.suppress(Cancelled):  # the rest is freed with the tree
+            store.remains.clear(self._pacer().tick)
         return True
 
     def _flush_oldest(self) -> bool:
@@ -153,13 +156,7 @@ class Flusher:
             Cancelled: The tree is closing.
         """
         store = self._store
-        pacer = Pacer(
-            store.scheduler,
-            store.options.slice_seconds,
-            None,
-            lambda: store.closing,
-            store.is_urgent,
-        )
+        pacer = self._pacer()
 
         def write(builder: TableBuilder, tick: Callable[[int], None]) -> None:
             with store.write_lock:
@@ -178,6 +175,11 @@ class Flusher:
             store.install(lambda version: self._edit(version, memtable, tables), flushed=memtable)
         store.counters.flushes += 1
         store.counters.flush_bytes += sum(table.size for table in tables)
+
+    def _pacer(self) -> Pacer:
+        store = self._store
+        slice_seconds = store.options.slice_seconds
+        return Pacer(store.scheduler, slice_seconds, None, lambda: store.closing, store.is_urgent)
 
     def _job(self, memtable: MemTable) -> FlushJob | None:
         """Return the flush as a job for the helper; None: it is too small, or there is none."""

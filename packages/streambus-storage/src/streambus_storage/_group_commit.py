@@ -69,6 +69,7 @@ class GroupCommit:
         self._waiters_lock = threading.Lock()  # guards _waiters
         self._waiters: list[tuple[int, int, Callable[[StorageError | None], object]]] = []
         self._order = count()
+        self._closed = False  # set under _sync_lock
         self._worker = scheduler.worker("streambus-storage-sync", self._step)
 
     def wait(self, sequence: int, timeout_seconds: float | None = None) -> None:
@@ -76,6 +77,7 @@ class GroupCommit:
 
         Raises:
             TreeFailedError: A sync failed, now or before.
+            ClosedError: The tree was closed meanwhile, without a last sync.
             WaitTimeoutError: Another's sync took longer than the timeout.
         """
         if self.durable >= sequence:
@@ -95,6 +97,8 @@ class GroupCommit:
             return
         if self.failure is not None:
             raise TreeFailedError(self.failure) from self.failure
+        if self._closed:
+            raise ClosedError("the tree was closed before it was durable")
         last, writers = self._unsynced()
         for writer in writers:
             try:
@@ -154,7 +158,14 @@ class GroupCommit:
             except Exception:
                 logger.exception("a callback of on_durable raised")
 
-    def close(self) -> None:
-        """Stop the worker. Who still waits gets what is true: durable, or the error."""
+    def close(self, failure: StorageError | None) -> None:
+        """Stop the worker. Who still waits gets what is true: durable, or the error.
+
+        Args:
+            failure: Why the tree had failed, if it had.
+        """
         self._worker.stop()
+        with self._sync_lock:  # the files will be closed: what is not durable now, never will be
+            self._closed = True
+            self.failure = self.failure or failure
         self._serve(self.failure or ClosedError("the tree was closed before it was durable"))

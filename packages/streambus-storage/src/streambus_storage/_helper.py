@@ -111,8 +111,9 @@ class Helper:
         """Send the job, give out numbers, and wait for the outcome."""
         try:
             request = pickle.dumps(job)
-        except Exception as exc:  # a key partitioner that is a lambda, say
-            return self._give_up(f"its job cannot be sent: {exc!r}")
+        except Exception as exc:  # noqa: BLE001 - a key partitioner that is a lambda, say
+            self._give_up(f"its job cannot be sent: {exc!r}")
+            return None
         try:
             requests, answers = self._start()
             send(requests, request)
@@ -131,7 +132,8 @@ class Helper:
                 send(requests, pickle.dumps(number))
         except (OSError, EOFError) as exc:
             self._kill()
-            return self._give_up(f"it does not start, or died: {exc!r}")
+            self._give_up(f"it does not start, or died: {exc!r}")
+            return None
         return self._outcome(kind, content)
 
     def _outcome(self, kind: str, content: Any) -> list[TableMeta] | None:
@@ -142,7 +144,8 @@ class Helper:
             number, reason, filename = content
             raise OSError(number, reason, filename)
         if kind == "unable":
-            return self._give_up(f"it cannot read its job: {content}")
+            self._give_up(f"it cannot read its job: {content}")
+            return None
         logger.info("a helper process failed, its job is done in this one: %s", content)
         return None
 

@@ -91,7 +91,7 @@ def main(requests: int, answers: int) -> None:
             return
         try:
             job: Job = pickle.loads(request)  # noqa: S301 - from our own parent
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - told to the tree, whatever it is
             answer: tuple[str, Any] = ("unable", repr(exc))
         else:
             try:
@@ -100,7 +100,7 @@ def main(requests: int, answers: int) -> None:
                 return
             except OSError as exc:
                 answer = ("refused", (exc.errno, exc.strerror, exc.filename))
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - told to the tree, whatever it is
                 answer = ("failed", repr(exc))
         try:
             send(answers, pickle.dumps(answer))

@@ -136,6 +136,8 @@ def _install(
             store.last_sequence = sequence
             state = store.present()
             fresh = MemTable(state.active.segment, sequence + 1)
+            fresh.remains = store.remains
             store.state = TreeState(fresh, state.frozen, state.tables)
+            store.target = store.target[0], fresh
     store.commit.advance(sequence, lambda: None)
     return sequence

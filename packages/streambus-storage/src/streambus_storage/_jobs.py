@@ -19,7 +19,6 @@ from streambus_storage._names import segment_path, table_path
 from streambus_storage._open_files import OpenFiles
 from streambus_storage._options import LEVELS, FilterVerdict
 from streambus_storage._sstable_reader import Pending, Table
-from streambus_storage._table_builder import TableBuilder
 from streambus_storage._view import Tables, resolve
 from streambus_storage._wal_format import WalRecord, check_wal_header
 from streambus_storage._wal_reader import fill, scan_segment
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from streambus_storage._memtable import Ordered
     from streambus_storage._merge import Slice
     from streambus_storage._options import CompactionFilter, Options
+    from streambus_storage._table_builder import TableBuilder
 
 SLICE_KEYS = 1024
 """Keys merged and sorted at once: well under a millisecond."""

@@ -73,6 +73,17 @@ def prefix_stop(prefix: bytes) -> bytes:
     return stripped[:-1] + bytes((stripped[-1] + 1,))
 
 
+def prefix_bounds(prefix: Buffer) -> tuple[bytes, bytes]:
+    """Return the half-open range of the keys that begin with ``prefix``.
+
+    Raises:
+        InvalidTypeError: It is not bytes-like.
+        InvalidArgumentError: It is too long.
+    """
+    low = as_key(prefix)
+    return low, prefix_stop(low)
+
+
 def bounds(start: Buffer | None, stop: Buffer | None, prefix: Buffer | None) -> tuple[bytes, bytes]:
     """Combine the three ways to bound a scan into one half-open range.
 
@@ -85,9 +96,8 @@ def bounds(start: Buffer | None, stop: Buffer | None, prefix: Buffer | None) -> 
     if low > high:
         raise InvalidArgumentError(f"inverted range: start {low!r} is after stop {high!r}")
     if prefix is not None:
-        with_prefix = as_key(prefix)
-        low = max(low, with_prefix)
-        high = min(high, prefix_stop(with_prefix))
+        first, end = prefix_bounds(prefix)
+        low, high = max(low, first), min(high, end)
     return low, high
 
 

@@ -28,6 +28,8 @@ from streambus_storage._intervals import Intervals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from streambus_storage._remains import Remains
+
 RUN_KEYS = 1024
 """Keys sorted at once: about a quarter of a millisecond."""
 
@@ -64,6 +66,7 @@ class MemTable:
         bytes: Approximate memory held.
         intervals: Range deletes.
         entries: Newest version of each key.
+        remains: Where the entries are left at the end; None: they are freed at once.
     """
 
     __slots__ = (
@@ -75,6 +78,7 @@ class MemTable:
         "first_sequence",
         "intervals",
         "last_sequence",
+        "remains",
         "segment",
     )
 
@@ -88,6 +92,12 @@ class MemTable:
         self._range_deletes = 0
         self._pending: list[bytes] = []
         self._runs: list[list[bytes]] = []
+        self.remains: Remains | None = None
+
+    def __del__(self) -> None:
+        """Leave the entries to be freed in slices."""
+        if self.remains is not None:
+            self.remains.leave(self.entries)
 
     @property
     def user_bytes(self) -> int:

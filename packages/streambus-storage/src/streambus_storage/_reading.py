@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streambus_storage._keys import bounds
+from streambus_storage._keys import END_OF_KEYS, bounds, prefix_bounds
 from streambus_storage._scan import Release, Scan
 
 if TYPE_CHECKING:
@@ -57,16 +57,18 @@ class Readable:
 
         Cost: O(1) blocks, however many keys were deleted in front of it by range.
         """
-        return self._edge(prefix, reverse=False)
+        low, high = (b"", END_OF_KEYS) if prefix is None else prefix_bounds(prefix)
+        return self._edge(low, high, last=False)
 
     def last(self, prefix: Buffer | None = None) -> Pair | None:
         """Return the entry with the greatest key (that begins with ``prefix``), or None."""
-        return self._edge(prefix, reverse=True)
+        low, high = (b"", END_OF_KEYS) if prefix is None else prefix_bounds(prefix)
+        return self._edge(low, high, last=True)
 
-    def _edge(self, prefix: Buffer | None, *, reverse: bool) -> Pair | None:
-        low, high = bounds(None, None, prefix)
+    def _edge(self, low: bytes, high: bytes, *, last: bool) -> Pair | None:
+        """Return the first or the last entry in [low, high)."""
         view, release, check = self._capture()
-        scan = Scan(view, low, high, reverse=reverse, check=check, release=release)
+        scan = Scan(view, low, high, reverse=last, check=check, release=release)
         try:
             return next(scan, None)
         finally:

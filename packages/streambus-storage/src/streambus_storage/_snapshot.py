@@ -56,6 +56,7 @@ class Snapshot(Readable):
         self._view = None
         self._release.now()
         self._store.remove_unwanted()
+        self._store.remains.drop()
 
     def _open_view(self) -> View:
         self._store.check_open()

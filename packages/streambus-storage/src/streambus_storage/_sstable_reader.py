@@ -122,6 +122,9 @@ class Table:
             file.close()
         if getattr(self, "_given_up", False):
             self._unwanted.append(self.number)
+        blocks = getattr(self, "blocks", None)
+        if blocks:
+            self._cache.leave(blocks)
 
     def hold(self) -> None:
         """Open the file now, so that it can be read even after its name is gone.
@@ -263,6 +266,28 @@ class Table:
             value: StoredValue = block.values[at]
             return value
         return MISSING
+
+    def edge(self, low: bytes, high: bytes, *, last: bool) -> tuple[bytes, StoredValue] | None:
+        """Return the first (or last) entry in [low, high), or None.
+
+        Raises:
+            CorruptionError: What holds it is damaged.
+            StorageIOError: It cannot be read.
+        """
+        last_keys = (self._index or self.index()).last_keys
+        number = bisect_left(last_keys, high if last else low)
+        if number == len(last_keys):
+            if not last:
+                return None
+            number -= 1
+        block = self.block(number)
+        at = bisect_left(block.keys, high) - 1 if last else bisect_left(block.keys, low)
+        if at < 0:
+            if not number:
+                return None
+            block = self.block(number - 1)
+        key: bytes = block.keys[at]
+        return (key, block.values[at]) if low <= key < high else None
 
     def read_raw(self, raw: RawValue) -> bytes:
         """Read a raw value and check it.

@@ -31,6 +31,7 @@ from streambus_storage._manifest_format import ManifestEdit, Segment
 from streambus_storage._memtable import MemTable
 from streambus_storage._names import manifest_path, segment_path, table_path
 from streambus_storage._open_files import OpenFiles
+from streambus_storage._remains import Remains
 from streambus_storage._scan import Release
 from streambus_storage._scheduler import ThreadScheduler
 from streambus_storage._sstable_reader import Table
@@ -80,7 +81,14 @@ class Compacting:
 
 
 class Store:
-    """See the module's rules."""
+    """See the module's rules.
+
+    Attributes:
+        target: Where a write goes, while the gate is open: the segment and the active memtable.
+            Guarded by the write lock.
+    """
+
+    target: tuple[SegmentWriter, MemTable]
 
     def __init__(
         self,
@@ -96,7 +104,8 @@ class Store:
         self.options = options
         self.file_system = options.file_system
         self.scheduler = options.scheduler or ThreadScheduler()
-        self.cache = BlockCache(options.cache_bytes)
+        self.remains = Remains()
+        self.cache = BlockCache(options.cache_bytes, self.remains)
         self.open_files = OpenFiles(options.open_files_max)
         self.counters = Counters()
         self.rotate_lock = threading.Lock()
@@ -123,7 +132,11 @@ class Store:
         active = MemTable(segment.number if segment else 0, replayed.last_sequence + 1)
         tables = Tables(manifest_state.version, None, self._make_table)
         frozen = tuple(reversed(replayed.memtables))
+        for memtable in (active, *frozen):
+            memtable.remains = self.remains
         self.state: TreeState | None = TreeState(active, frozen, tables)
+        if segment is not None:
+            self.target = segment, active
         self.commit = GroupCommit(
             self.scheduler, replayed.last_sequence, self._position, self._mark, self.fail
         )

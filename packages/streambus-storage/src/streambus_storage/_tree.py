@@ -17,6 +17,7 @@ from streambus_storage import _fork
 from streambus_storage._batch import WriteBatch
 from streambus_storage._checkpoint import write_checkpoint
 from streambus_storage._compaction_worker import Compactor
+from streambus_storage._edge import Undecided, edges_of_memtables, edges_of_tables, nearest
 from streambus_storage._errors_io import translate
 from streambus_storage._flush import Flusher
 from streambus_storage._ingest import ingest
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from streambus_storage._block import RawValue
     from streambus_storage._filesystem import Buffer
     from streambus_storage._recovery import Opened
-    from streambus_storage._scan import Release
+    from streambus_storage._scan import Pair, Release
     from streambus_storage._sstable_reader import Table
     from streambus_storage._store import Pressure
     from streambus_storage._view import View
@@ -127,11 +128,14 @@ class LSMTree(Readable):
         Raises:
             InvalidTypeError: Key or value are not bytes-like.
             InvalidArgumentError: One of them is too long.
-            ClosedError, ReadOnlyError: The tree is not open for writing.
+            ClosedError, ReadOnlyError: The tree is not open for writing; nothing was written.
             DiskFullError: There is no room; nothing was written.
             WriteStallError: Flush and compaction are too far behind; nothing was written.
             TreeFailedError: Nothing was written; or, with sync, the write is in the log, but
                 nobody knows whether it will survive.
+
+        After a failure of another kind than these (a KeyboardInterrupt, say) the write may have
+        been done or not.
         """
         if type(key) is not bytes or len(key) > KEY_BYTES_MAX:
             key = as_key(key)
@@ -144,7 +148,7 @@ class LSMTree(Readable):
 
     def delete(self, key: Buffer, *, sync: bool = False) -> int:
         """Remove ``key``, whether it is there or not; else as `put`."""
-        sequence = self._writer.delete(as_key(key))
+        sequence = self._writer.put(as_key(key), None)
         if sync:
             self._store.commit.wait(sequence)
         return sequence
@@ -340,6 +344,17 @@ class LSMTree(Readable):
         view, release = self._store.view(ordered=True)
         return view, release, self._store.check_open
 
+    def _edge(self, low: bytes, high: bytes, *, last: bool) -> Pair | None:
+        try:
+            with self._store.write_lock:
+                state = self._store.present()
+                found = edges_of_memtables(state.memtables, low, high, last=last)
+            return nearest(
+                [*found, *edges_of_tables(state.tables, low, high, last=last)], last=last
+            )
+        except Undecided:
+            return super()._edge(low, high, last=last)
+
     # -- care ------------------------------------------------------------------------------
 
     def flush(self) -> None:
@@ -421,7 +436,7 @@ class LSMTree(Readable):
                 self._compactor.stop()
                 self._seal()
         finally:
-            store.commit.close()
+            store.commit.close(store.failure)
             self._release_files()
 
     def _seal(self) -> None:

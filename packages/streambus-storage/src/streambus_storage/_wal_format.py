@@ -18,7 +18,7 @@ import struct
 from typing import NamedTuple
 
 import msgpack
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from streambus_storage.errors import CorruptionError, FormatVersionError
 
@@ -119,10 +119,15 @@ def encode_put(seed: int, sequence: int, durable: int, key: bytes, value: bytes)
     return xxh3_64_intdigest(body, seed).to_bytes(8, "little") + body
 
 
-def put_head(sequence: int, durable: int, key: bytes, value: bytes) -> bytes:
-    """Return what stands between checksum and value in the record of a put."""
+def put_parts(
+    seed: int, sequence: int, durable: int, key: bytes, value: bytes
+) -> tuple[bytes, bytes]:
+    """Return the record of one put in two parts, so that a large value is not copied."""
     size = len(key)
-    return _KEYED_HEAD.pack(_PUT_TAG, 2 + size + len(value), sequence, durable, size) + key
+    head = _KEYED_HEAD.pack(_PUT_TAG, 2 + size + len(value), sequence, durable, size) + key
+    checksum = xxh3_64(head, seed)
+    checksum.update(value)
+    return _CHECKSUM.pack(checksum.intdigest()) + head, value
 
 
 def encode_delete(seed: int, sequence: int, durable: int, key: bytes) -> bytes:

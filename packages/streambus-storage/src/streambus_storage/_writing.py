@@ -7,10 +7,8 @@ three are made under the write lock.
 
 from __future__ import annotations
 
-import struct
+import contextlib
 from typing import TYPE_CHECKING
-
-from xxhash import xxh3_64
 
 from streambus_storage._errors_io import translated
 from streambus_storage._memtable import MemTable
@@ -22,10 +20,11 @@ from streambus_storage._wal_format import (
     encode_batch_payload,
     encode_delete,
     encode_put,
-    put_head,
+    put_parts,
 )
 from streambus_storage._wal_reader import apply_batch
 from streambus_storage.errors import (
+    ClosedError,
     DiskFullError,
     InvalidArgumentError,
     StorageError,
@@ -40,15 +39,12 @@ if TYPE_CHECKING:
     from streambus_storage._flush import Flusher
     from streambus_storage._scheduler import Worker
     from streambus_storage._store import Store
-    from streambus_storage._wal_writer import SegmentWriter
 
 PARTS_BYTES = 8192
 """From this length on a value is written beside its header, instead of joined to it."""
 
 SLOW_SECONDS = 0.001
 """Delay of a write while flush and compaction are somewhat behind."""
-
-_CHECKSUM = struct.Struct("<Q")
 
 
 class Writer:
@@ -62,70 +58,42 @@ class Writer:
         self._compactor = compactor
         self._memtable_bytes = store.options.memtable_bytes
 
-    def _target(self) -> tuple[SegmentWriter, TreeState]:
-        """Return where a write goes. Under the write lock.
+    def _admit(self) -> None:
+        """Look closer, the gate having closed since it was passed. Under the write lock.
 
         Raises:
             ClosedError, ReadOnlyError, TreeFailedError: No write is possible.
         """
         store = self._store
-        while store.held:  # an ingest began after the gate was passed: wait outside of the lock
+        while store.held:  # an ingest began: wait outside of the lock
             store.write_lock.release()
             try:
                 store.scheduler.wait(lambda: not store.held or store.closing)
             finally:
                 store.write_lock.acquire()
-        if store.segment is None or store.state is None or store.failure is not None:
-            store.check_writable()
-        assert store.segment is not None
-        assert store.state is not None
-        return store.segment, store.state
+        store.check_writable()
 
-    def put(self, key: bytes, value: bytes) -> int:
-        """Write one put; return its sequence number. See `LSMTree.put`."""
+    def put(self, key: bytes, value: bytes | None) -> int:
+        """Write one put, or a delete (None); return its sequence number. See `LSMTree.put`."""
         store = self._store
         if store.gate:
             self._pass_gate()
         with store.write_lock:
-            segment, state = store.segment, store.state
-            if store.gate or segment is None or state is None:
-                segment, state = self._target()
+            if store.gate:
+                self._admit()
+            segment, active = store.target
             sequence = store.last_sequence + 1
             seed, durable = segment.seed, store.commit.durable
             try:
-                if len(value) < PARTS_BYTES:
+                if value is None:
+                    segment.file.append(encode_delete(seed, sequence, durable, key))
+                elif len(value) < PARTS_BYTES:
                     segment.file.append(encode_put(seed, sequence, durable, key, value))
                 else:
-                    head = put_head(sequence, durable, key, value)
-                    checksum = xxh3_64(head, seed)
-                    checksum.update(value)
-                    segment.file.append_parts((_CHECKSUM.pack(checksum.intdigest()) + head, value))
+                    segment.file.append_parts(put_parts(seed, sequence, durable, key, value))
             except OSError as exc:
                 raise self._append_failed(exc) from exc
-            active = state.active
             active.put(sequence, key, value, store.newest_snapshot)
-            store.last_sequence = sequence
-        if active.bytes >= self._memtable_bytes:
-            self._rotate_if_full()
-        return sequence
-
-    def delete(self, key: bytes) -> int:
-        """Write one delete; return its sequence number. See `LSMTree.delete`."""
-        store = self._store
-        if store.gate:
-            self._pass_gate()
-        with store.write_lock:
-            segment, state = store.segment, store.state
-            if store.gate or segment is None or state is None:
-                segment, state = self._target()
-            sequence = store.last_sequence + 1
-            record = encode_delete(segment.seed, sequence, store.commit.durable, key)
-            try:
-                segment.file.append(record)
-            except OSError as exc:
-                raise self._append_failed(exc) from exc
-            active = state.active
-            active.put(sequence, key, None, store.newest_snapshot)
             store.last_sequence = sequence
         if active.bytes >= self._memtable_bytes:
             self._rotate_if_full()
@@ -141,28 +109,26 @@ class Writer:
         if not operations:
             return store.last_sequence
         payload = encode_batch_payload(keys, values, ranges)
-        if (
-            len(payload) > VALUE_BYTES_MAX
-        ):  # pragma: no cover - a test would need gigabytes of memory
+        size = len(payload)
+        if size > VALUE_BYTES_MAX:  # pragma: no cover - a test would need gigabytes of memory
             raise InvalidArgumentError(
-                f"a batch of {len(payload)} bytes: the longest has {VALUE_BYTES_MAX}"
+                f"a batch of {size} bytes: the longest has {VALUE_BYTES_MAX}"
             )
         with store.write_lock:
-            segment, state = store.segment, store.state
-            if store.gate or segment is None or state is None:
-                segment, state = self._target()
+            if store.gate:
+                self._admit()
+            segment, active = store.target
             sequence = store.last_sequence + 1
             record = encode_batch(segment.seed, sequence, store.commit.durable, payload)
             try:
                 segment.file.append(record)
             except OSError as exc:
                 raise self._append_failed(exc) from exc
-            active = state.active
             snapshot = store.newest_snapshot
             if ranges:
                 apply_batch(active, sequence, keys, values, ranges, snapshot)
             else:
-                active.put_columns(sequence, keys, values, len(payload), snapshot)
+                active.put_columns(sequence, keys, values, size, snapshot)
             last = store.last_sequence = sequence + operations - 1
         if active.bytes >= self._memtable_bytes:
             self._rotate_if_full()
@@ -194,8 +160,10 @@ class Writer:
             if store.prepared is None:
                 store.gate = store.gate or store.is_overfull()
                 return
-        # The write that led here is done: it must not fail now because a segment cannot be made.
-        self.rotate(force=False, create=False)
+        # The write that led here is done: it must not fail now, because a segment cannot be made
+        # or because another thread closes the tree.
+        with contextlib.suppress(ClosedError):
+            self.rotate(force=False, create=False)
 
     def rotate(self, *, force: bool, create: bool = True) -> MemTable | None:
         """Freeze the memtable and go on in a new log segment.
@@ -209,6 +177,7 @@ class Writer:
 
         Raises:
             StorageError: The next segment could not be created; everything is as before.
+            ClosedError: The tree is being closed.
         """
         newest, fresh = self._freeze(force=force, create=create)
         if fresh:
@@ -220,7 +189,9 @@ class Writer:
     def _freeze(self, *, force: bool, create: bool) -> tuple[MemTable | None, bool]:
         """Do the rotation; return the newest frozen memtable, and whether it is a new one."""
         store = self._store
-        with store.rotate_lock:
+        with store.rotate_lock:  # `closing` is set under it
+            if store.closing:
+                raise ClosedError("the tree is being closed")
             state = store.present()
             least = 1 if force else self._memtable_bytes
             if state.active.bytes < least or not (create or store.prepared):
@@ -236,7 +207,9 @@ class Writer:
                 store.counters.log_bytes += old.file.size
                 store.counters.user_bytes += active.user_bytes
                 fresh = MemTable(following.number, store.last_sequence + 1)
+                fresh.remains = store.remains
                 store.state = TreeState(fresh, (active, *state.frozen), state.tables)
+                store.target = following, fresh
         return active, True
 
     # -- the gate --------------------------------------------------------------------------

@@ -1,0 +1,315 @@
+"""Flush and compaction by helper processes: the same tables, and a worker that takes over."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streambus_storage import DiskFullError, LSMTree, Options, _helper, _helper_main, _jobs
+from streambus_storage._pacer import Cancelled
+from tests.storage.scenarios.disk import new_world, open_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streambus_storage import KeyPartitioner
+    from streambus_storage._helper import Helper
+
+COUNT = 1_500
+
+
+def partition_of(key: bytes) -> bytes:
+    """A partitioner that another process can import."""
+    return key[:1]
+
+
+@pytest.fixture(autouse=True)
+def _every_job_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_helper, "LEAST_ENTRIES", 100)
+
+
+def helpers(tree: LSMTree) -> list[Helper]:
+    return [tree._flusher._helper, tree._compactor._helper]
+
+
+def running(tree: LSMTree) -> list[subprocess.Popen[bytes]]:
+    return [process for each in helpers(tree) if (process := each._process) is not None]
+
+
+def write_everything(tree: LSMTree, seed: int = 1) -> dict[bytes, bytes]:
+    """Puts, deletes, batches, range deletes and large values, flushed and compacted."""
+    source = random.Random(seed)
+    expected: dict[bytes, bytes] = {}
+    for run in range(3):
+        for number in range(COUNT // 3):
+            key = b"%d%05d" % (source.randrange(3), source.randrange(COUNT))
+            if number % 7 == 0:
+                expected.pop(key, None)
+                tree.delete(key)
+            else:
+                value = b"%d" % run * (1_000 if number % 11 == 0 else 10)
+                expected[key] = value
+                tree.put(key, value)
+        with tree.batch() as batch:
+            batch.delete_range(b"1%05d" % (run * 100), b"1%05d" % (run * 100 + 50))
+            for number in range(200):
+                batch.put(b"batch%03d" % number, b"%d" % run)
+        low, high = b"1%05d" % (run * 100), b"1%05d" % (run * 100 + 50)
+        expected = {key: value for key, value in expected.items() if not low <= key < high}
+        expected.update({b"batch%03d" % number: b"%d" % run for number in range(200)})
+        tree.flush()
+    tree.compact()
+    return expected
+
+
+@pytest.mark.parametrize("partitioner", [None, partition_of])
+def test_helper_writes_the_tables_that_a_thread_would_write(
+    tmp_path: Path, partitioner: KeyPartitioner | None
+) -> None:
+    found = []
+    for helper_processes in (True, False):
+        path = str(tmp_path / str(helper_processes))
+        options = Options(
+            helper_processes=helper_processes,
+            key_partitioner=partitioner,
+            raw_value_bytes=500,
+            partition_bytes=1_000,
+        )
+        with LSMTree.open(path, options) as tree:
+            expected = write_everything(tree)
+            assert len(running(tree)) == (2 if helper_processes else 0)
+            assert dict(tree.scan()) == expected
+            assert tree.verify()
+            version = tree._store.present().tables.version
+            found.append([(lv, t.size, t.lower, t.upper) for lv, t in version.tables()])
+        assert not running(tree)
+    assert found[0] == found[1]
+
+
+def test_replayed_memtable_is_flushed_by_the_helper(tmp_path: Path) -> None:
+    path = str(tmp_path / "tree")
+    code = (
+        "import os, sys; from streambus_storage import LSMTree\n"
+        "tree = LSMTree.open(sys.argv[1])\n"
+        "for number in range(1500): tree.put(b'%05d' % number, b'v')\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+    with LSMTree.open(path) as tree:
+        tree.flush()
+        assert running(tree)
+        assert len(list(tree.scan())) == 1500
+
+
+def test_helper_that_is_killed_is_replaced_by_the_thread(tmp_path: Path) -> None:
+    with LSMTree.open(str(tmp_path / "tree")) as tree:
+        for number in range(COUNT):
+            tree.put(b"%05d" % number, b"v")
+        tree.flush()
+        [process] = running(tree)
+        process.kill()
+        process.wait()
+        for number in range(COUNT):
+            tree.put(b"%05d" % number, b"w")
+        tree.flush()
+        assert not running(tree)
+        assert set(dict(tree.scan()).values()) == {b"w"}
+        assert tree.verify()
+
+
+def test_partitioner_that_cannot_travel_leaves_the_work_to_the_thread(tmp_path: Path) -> None:
+    with LSMTree.open(str(tmp_path / "a"), Options(key_partitioner=lambda key: key[:1])) as tree:
+        write_everything(tree)
+        assert not running(tree)
+    with LSMTree.open(str(tmp_path / "b"), Options(key_partitioner=_Stranger())) as tree:
+        expected = write_everything(tree)
+        assert not running(tree)
+        assert dict(tree.scan()) == expected
+
+
+class _Stranger:
+    """A partitioner that can be sent, and not be read."""
+
+    def __call__(self, key: bytes) -> bytes:
+        return key[:1]
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return _refuse, ("only in this process",)
+
+
+def _refuse(reason: str) -> None:
+    raise ImportError(reason)
+
+
+def test_no_executable_no_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    with LSMTree.open(str(tmp_path / "tree")) as tree:
+        expected = write_everything(tree)
+        assert dict(tree.scan()) == expected
+    monkeypatch.setattr(sys, "executable", "")
+    with LSMTree.open(str(tmp_path / "tree")) as tree:
+        assert not helpers(tree)[0].takes(10**6)
+
+
+def test_simulated_world_has_no_helper() -> None:
+    with open_tree(new_world()) as tree:
+        assert not any(helper.takes(10**6) for helper in helpers(tree))
+
+
+def test_damaged_segment_is_flushed_from_memory(tmp_path: Path) -> None:
+    with LSMTree.open(str(tmp_path / "tree")) as tree:
+        for number in range(COUNT):
+            tree.put(b"%05d" % number, b"v" * 50)
+        path = tree._store.target[0].file.path
+        with open(path, "r+b") as file:
+            file.seek(5_000)
+            file.write(b"damage")
+        tree.flush()
+        assert len(list(tree.scan())) == COUNT
+        assert tree.verify()
+
+
+def test_idle_helper_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_helper, "IDLE_SECONDS", 0.05)
+    with LSMTree.open(str(tmp_path / "tree")) as tree:
+        write_everything(tree)
+        ended = threading.Event()
+        for _ in range(600):
+            if not running(tree):
+                break
+            ended.wait(0.1)
+        assert not running(tree)
+        write_everything(tree, 2)
+
+
+def test_closing_does_not_wait_for_a_helper_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tree"
+    with LSMTree.open(str(path)) as tree:
+        for number in range(COUNT):
+            tree.put(b"%05d" % number, b"v")
+        tree.flush()
+        [process] = running(tree)
+        process.send_signal(signal.SIGSTOP)
+        for number in range(COUNT):
+            tree.put(b"%05d" % number, b"w")
+        store = tree._store
+        job = _jobs.FlushJob(str(path), _helper.portable(store.options), 1, 0, 1, 1)
+        with pytest.raises(Cancelled):
+            helpers(tree)[0].run(job, lambda: True)
+        assert not running(tree)
+        tree.flush()
+        [process] = running(tree)
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(_helper, "_EXIT_SECONDS", 0.1)
+    with LSMTree.open(str(path)) as tree:
+        assert set(dict(tree.scan()).values()) == {b"w"}
+
+
+class ThreadInsteadOfProcess:
+    """Runs the helper's own code in a thread, where the lines that it reaches are counted."""
+
+    def __init__(self, command: list[str], **settings: object) -> None:
+        child_reads, requests = os.pipe()
+        answers, child_writes = os.pipe()
+        self.stdin, self.stdout = open(requests, "wb", 0), open(answers, "rb", 0)  # noqa: SIM115 - closed by its user
+
+        def run() -> None:
+            _helper_main.main(child_reads, child_writes)
+            os.close(child_reads)
+            os.close(child_writes)
+
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._thread.join(timeout)
+
+    def kill(self) -> None:
+        self.stdin.close()
+        self.stdout.close()
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gc.disable", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("subprocess.Popen", ThreadInsteadOfProcess)
+
+
+def test_everything_by_a_helper_in_a_thread(tmp_path: Path, in_threads: None) -> None:
+    options = Options(key_partitioner=partition_of, raw_value_bytes=500, partition_bytes=1000)
+    with LSMTree.open(str(tmp_path / "tree"), options) as tree:
+        expected = write_everything(tree)
+        assert len(running(tree)) == 2
+        assert dict(tree.scan()) == expected
+        assert tree.verify()
+
+
+def test_helper_says_what_went_wrong(tmp_path: Path, in_threads: None) -> None:
+    options = Options(key_partitioner=_Stranger())
+    with LSMTree.open(str(tmp_path / "unable"), options) as tree:
+        expected = write_everything(tree)
+        assert dict(tree.scan()) == expected
+    with LSMTree.open(str(tmp_path / "damaged")) as tree:
+        for turn in range(2):
+            for number in range(COUNT):
+                tree.put(b"%05d" % number, b"%d" % turn * 50)
+            path = tree._store.target[0].file.path
+            with open(path, "r+b") as file:
+                file.seek(5_000)
+                file.write(b"damage")
+            tree.flush()  # the helper fails, and is asked again the next time
+            assert running(tree)
+        assert len(list(tree.scan())) == COUNT
+
+
+def test_helper_ends_when_its_tree_goes_in_the_middle(tmp_path: Path, in_threads: None) -> None:
+    for after in ("nothing", "request", "number"):
+        path = str(tmp_path / after)
+        with LSMTree.open(path, Options(helper_processes=False)) as tree:
+            for number in range(COUNT):
+                tree.put(b"%05d" % number, b"v")
+            helper = helpers(tree)[0]
+            helper._unable = False
+            job = tree._flusher._job(tree._store.present().active)
+            assert job is None, "nobody knows how long a segment is that is still written to"
+            store = tree._store
+            length = store.target[0].file.size
+            job = _jobs.FlushJob(path, _helper.portable(store.options), 1, length, 1, COUNT)
+            requests, answers = helper._start()
+            if after != "nothing":
+                _helper_main.send(requests, pickle.dumps(job))
+            if after == "number":
+                assert pickle.loads(_helper_main.receive(answers)) == ("number", None)
+            [process] = running(tree)
+            process.kill()
+            process.wait(30)
+            helper._process = None
+
+
+def test_full_disk_is_told_by_the_helper(
+    tmp_path: Path, in_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "there")
+
+    with LSMTree.open(str(tmp_path / "tree")) as tree:
+        for number in range(COUNT):
+            tree.put(b"%05d" % number, b"v")
+        with monkeypatch.context() as patch:
+            patch.setattr(_helper_main.TableBuilder, "finish", full)
+            with pytest.raises(DiskFullError):
+                tree.flush()
+        tree.flush()
+        assert len(list(tree.scan())) == COUNT
