@@ -1,240 +1,201 @@
-"""``hatch run mutants cluster [--only NAME] [--seeds N]``: seeded bugs that the simulator finds.
+"""``hatch run mutants cluster [NAME ...] [--table]``: is every seeded bug found?
 
-Each mutant changes one decision of replication or failover while scenarios run. It is found when a
-run breaks a promise (or cannot settle, or dies of an error). Ends with 8 if one survived.
+Each mutant is the broker with one change to one module's source, made while scenarios run in a
+process of its own. The simulator, running seed after seed from 0, has to notice it within 60 CPU
+seconds: a promise broken, a cluster that cannot settle, or an error that nobody handles. The list
+is in ``mutant_list``; the table goes to ``docs/cluster-mutants.md``.
 """
-
-# ruff: noqa: ARG005 - a mutant has the shape of what it replaces
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import gc
+import importlib
+import inspect
+import logging
+import resource
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING, Any
-from unittest import mock
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
-from streambus_broker.cluster import election
-from streambus_broker.cluster.epochs import LeaderEpochs
-from streambus_broker.cluster.follower import FollowerSession
-from streambus_broker.cluster.leader import LeaderReplication
-from streambus_broker.cluster.node import ClusterNode
-from streambus_broker.cluster.raft_log import TreeLogStorage
-from streambus_broker.cluster.replica import Replica, Waiting
-from streambus_broker.cluster.replica_log import ReplicaLog
-from streambus_broker.log.durability import DurabilityQueue
-from streambus_broker.log.tail import TailCache
+from tests.cluster.mutant_list import MUTANTS, Mutant
 from tests.cluster.scenario import Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from types import ModuleType
+
+CPU_SECONDS_MAX = 60
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "cluster-mutants.md"
+FOUND, SURVIVED = 1, 0
+_MODULE = "tests.cluster.mutants"
 
 
-def _fetched_is_durable(real: Any) -> Any:
-    return lambda self, follower, offset, durable, now_s: real(
-        self, follower, offset, offset, now_s
-    )
+class Outcome(NamedTuple):
+    """What became of a mutant."""
+
+    mutant: Mutant
+    found: bool
+    cpu_s: float
+    how: str
 
 
-def _own_sync_ignored(real: Any) -> Any:
-    def appended(self: Any, log_end: int) -> None:
-        real(self, log_end)
-        self.durable = log_end
-
-    return appended
+# --- one mutant --------------------------------------------------------------------------------
 
 
-def _one_is_enough(real: Any) -> Any:
-    def advance(self: Any) -> int:
-        real(self)
-        self.high_watermark = max(self.high_watermark, self.durable)
-        return int(self.high_watermark)
+def apply(mutant: Mutant) -> None:
+    """Change the running program: the functions whose code the change of the source changes.
 
-    return advance
-
-
-def _everybody_in_sync(real: Any) -> Any:
-    def wanted(self: Any, now_s: float) -> tuple[int, ...] | None:
-        everybody = {self.broker_id, *self.followers}
-        if self._requested is not None or everybody == self.in_sync:
-            return None
-        return tuple(sorted(everybody))
-
-    return wanted
-
-
-def _acknowledged_at_once(real: Any) -> Any:
-    return lambda self, offset, call: insort_and_call(self, call)
-
-
-def insort_and_call(replica: Replica, call: Callable[[str | None], None]) -> None:
-    """Answer without waiting, at the end of this turn."""
-    replica.waiting.append(Waiting(0, 0, call))
-    replica.committed()
+    Raises:
+        LookupError: The place is not found exactly once, or changes no function.
+    """
+    module = importlib.import_module(f"streambus_broker.{mutant.module}")
+    source = inspect.getsource(module)
+    if source.count(mutant.old) != 1:
+        raise LookupError(f"{mutant.name}: {source.count(mutant.old)} places in {mutant.module}")
+    changed = source.replace(mutant.old, mutant.new)
+    file = str(module.__file__)
+    before = dict(_codes(compile(source, file, "exec")))
+    after = dict(_codes(compile(changed, file, "exec")))
+    count = 0
+    for name, function in _functions(module):
+        code = after.get(name)
+        if code is not None and code != before.get(name):
+            function.__code__ = code
+            count += 1
+    if not count:
+        raise LookupError(f"{mutant.name}: no function is changed")
 
 
-def _led_watermark_at_the_end(real: Any) -> Any:
-    def lead(self: Any, *arguments: Any, **named: Any) -> Any:
-        self.stored.log.high_watermark = self.stored.log.next_offset
-        return real(self, *arguments, **named)
-
-    return lead
-
-
-def _recovered_is_committed(real: Any) -> Any:
-    def recover(self: Any) -> None:
-        real(self)
-        self.log.high_watermark = self.log.next_offset
-
-    return recover
+def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
+    """The code of every function outside other functions, by qualified name."""
+    for constant in code.co_consts:
+        if not isinstance(constant, CodeType):
+            continue
+        if constant.co_flags & inspect.CO_OPTIMIZED:  # a function; a class body is not
+            yield constant.co_qualname, constant
+        else:
+            yield from _codes(constant)
 
 
-def _readable_at_once(real: Any) -> Any:
-    def append(self: Any, header: Any, batch: bytes) -> Any:
-        result = real(self, header, batch)
-        self.log.high_watermark = self.log.next_offset
-        return result
-
-    return append
-
-
-def _followed_is_readable(real: Any) -> Any:
-    def follow(self: Any, batches: bytes) -> int:
-        sequence = real(self, batches)
-        self.log.high_watermark = self.log.next_offset
-        return int(sequence)
-
-    return follow
+def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
+    """Every function and method that a module defines."""
+    holders: list[Any] = [module]
+    holders += [each for each in vars(module).values() if _is_own_class(each, module)]
+    for holder in holders:
+        for value in vars(holder).values():
+            function = value
+            if isinstance(value, property):
+                function = value.fget
+            elif isinstance(value, staticmethod | classmethod):
+                function = value.__func__
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                yield function.__qualname__, function
 
 
-def _not_synced(real: Any) -> Any:
-    def when_durable(self: Any, sequence: int, call: Callable[[Any], Any]) -> None:
-        self._loop.call_soon(call, None)
-
-    return when_durable
+def _is_own_class(value: object, module: ModuleType) -> bool:
+    return isinstance(value, type) and value.__module__ == module.__name__
 
 
-def _metadata_not_synced(real: Any) -> Any:
-    return lambda self, done: done(None)
-
-
-def _any_replica_leads(real: Any) -> Any:
-    return lambda record, able: next((each for each in record.replicas if each in able), -1)
-
-
-def _same_epoch(real: Any) -> Any:
-    import dataclasses
-
-    return lambda record, leader: dataclasses.replace(
-        record, leader=leader, partition_epoch=record.partition_epoch + 1
-    )
-
-
-def _never_diverges(real: Any) -> Any:
-    return lambda self, offset, last_epoch, log_end: None
-
-
-def _too_short(real: Any) -> Any:
-    return lambda self, end, log_end: max(0, real(self, end, log_end) - 1)
-
-
-def _durable_stays(real: Any) -> Any:
-    def positioned(self: Any, partition_id: int, log_end: int, last_epoch: int) -> None:
-        known = self.partitions.get(partition_id)
-        durable = 0 if known is None else known.durable
-        real(self, partition_id, log_end, last_epoch)
-        if known is not None:
-            known.durable = max(durable, log_end)
-
-    return positioned
-
-
-def _leads_on(real: Any) -> Any:
-    def take_place(self: Any, replica: Any, record: Any, topic: Any) -> None:
-        if replica.leading is not None and record.leader != self.config.node_id:
-            return
-        real(self, replica, record, topic)
-
-    return take_place
-
-
-def _any_incarnation(real: Any) -> Any:
-    return property(lambda self: self.state.brokers.get(self.config.node_id))
-
-
-def _tail_stays(real: Any) -> Any:
-    return lambda self, partition_id: None
-
-
-def _epochs_not_begun(real: Any) -> Any:
-    return lambda self, epoch, start_offset: False
-
-
-MUTANTS: dict[str, tuple[object, str, Callable[[Any], Any]]] = {
-    "a fetched record counts as synced": (LeaderReplication, "fetched", _fetched_is_durable),
-    "the leader's own sync is not waited for": (LeaderReplication, "appended", _own_sync_ignored),
-    "the leader alone commits": (LeaderReplication, "_advance", _one_is_enough),
-    "everybody is in sync": (LeaderReplication, "wanted_in_sync", _everybody_in_sync),
-    "acknowledged before it is committed": (Replica, "when_committed", _acknowledged_at_once),
-    "a new leader commits its whole log": (Replica, "lead", _led_watermark_at_the_end),
-    "recovered records count as committed": (ReplicaLog, "recover", _recovered_is_committed),
-    "the leader serves what is not committed": (ReplicaLog, "append", _readable_at_once),
-    "followers count what they fetched as committed": (ReplicaLog, "follow", _followed_is_readable),
-    "no sync of records": (DurabilityQueue, "when_durable", _not_synced),
-    "no sync of metadata": (TreeLogStorage, "sync_soon", _metadata_not_synced),
-    "any living replica may lead": (election, "choose_leader", _any_replica_leads),
-    "an election keeps the leader epoch": (election, "with_leader", _same_epoch),
-    "divergence is not looked for": (LeaderEpochs, "divergence", _never_diverges),
-    "truncation goes one record too far": (LeaderEpochs, "common_end", _too_short),
-    "durability survives truncation": (FollowerSession, "positioned", _durable_stays),
-    "a deposed leader leads on": (ClusterNode, "_take_place", _leads_on),
-    "a restarted broker acts before it registers": (ClusterNode, "me", _any_incarnation),
-    "truncated batches stay in the cache": (TailCache, "forget", _tail_stays),
-    "leader epochs are not noted": (LeaderEpochs, "begin", _epochs_not_begun),
-}  # fmt: skip
-
-
-@contextlib.contextmanager
-def mutated(name: str) -> Iterator[None]:
-    """Run with one bug."""
-    target, attribute, make = MUTANTS[name]
-    real = vars(target)[attribute]
-    with mock.patch.object(target, attribute, make(real)):
-        yield
-
-
-def hunt(name: str, seeds: int, duration_s: float) -> tuple[int | None, str, float]:
-    """Look for a bug; the seed that found it, what was found, and the seconds it took."""
+def hunt(mutant: Mutant, first: int) -> int:
+    """In a process of its own: FOUND if the mutant is noticed, SURVIVED if not."""
+    logging.disable(logging.CRITICAL)
+    apply(mutant)
+    gc.disable()
     began_s = time.process_time()
-    for seed in range(seeds):
+    seed = first
+    while time.process_time() - began_s < CPU_SECONDS_MAX:
         try:
-            with mutated(name):
-                Scenario(seed, duration_s).run()
-        except Exception as found:  # noqa: BLE001 - whatever it is, the bug was noticed
-            problem = f"{type(found).__name__}: {found}"
-            return seed, problem, time.process_time() - began_s
-    return None, "", time.process_time() - began_s
+            Scenario(seed).run()
+        except Exception as found:  # noqa: BLE001 - whatever goes wrong is what is looked for
+            problem = f"{type(found).__name__}: {found}".splitlines()[0]
+            print(f"seed {seed}: {problem[:130]}")
+            return FOUND
+        gc.collect()
+        seed += 1
+    print(f"{seed - first} seeds hold")
+    return SURVIVED
+
+
+# --- all of them -------------------------------------------------------------------------------
+
+
+def run(mutant: Mutant, first: int) -> Outcome:
+    """Hunt a mutant in a fresh process, and tell how it went."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = subprocess.run(
+        [sys.executable, "-m", _MODULE, "--hunt", mutant.name, "--first", str(first)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=CPU_SECONDS_MAX * 20,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    lines = (child.stdout.strip() or child.stderr.strip() or "nothing said").splitlines()
+    found = child.returncode == FOUND and lines[-1].startswith("seed ")
+    return Outcome(mutant, found, used_s, lines[-1])
+
+
+def table(outcomes: list[Outcome], earlier: str) -> str:
+    """The record as a document; rows of mutants that were not hunted now are kept as they were."""
+    rows = {name: line for line in earlier.splitlines() if (name := _row_name(line))}
+    for outcome in outcomes:
+        mutant = outcome.mutant
+        verdict = "yes" if outcome.found else "**no**"
+        how = outcome.how.replace("|", "\\|")
+        rows[mutant.name] = (
+            f"| {mutant.name} | `{mutant.module}` | {mutant.effect} | {verdict} |"
+            f" {outcome.cpu_s:.1f} | {how} |"
+        )
+    lines = [rows[mutant.name] for mutant in MUTANTS if mutant.name in rows]
+    found = sum(1 for line in lines if "| yes |" in line)
+    head = [
+        "# Seeded bugs of the cluster",
+        "",
+        "Made by `hatch run mutants cluster --table`. Each row is the broker with one change to",
+        "its source; the simulator, running seed after seed from 0, has to notice it within",
+        f"{CPU_SECONDS_MAX} CPU seconds. Found: {found} of {len(lines)}.",
+        "",
+        "| change | module | what it breaks | found | CPU s | by |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _row_name(line: str) -> str | None:
+    """Which mutant a line of the table is about."""
+    name = line.removeprefix("| ").partition(" | ")[0]
+    return name if line.startswith("| ") and any(name == each.name for each in MUTANTS) else None
 
 
 def main(arguments: list[str]) -> int:
-    """Hunt every mutant; 0 if all were found, 8 if one survived."""
-    parser = argparse.ArgumentParser(prog="mutants cluster")
-    parser.add_argument("--only", help="the mutant of this name alone")
-    parser.add_argument("--seeds", type=int, default=12, help="how many to try for each")
-    parser.add_argument("--duration", type=float, default=10.0, help="virtual seconds of trouble")
+    """Hunt them all, or those named; 0 if every one is found, 8 if one survived."""
+    parser = argparse.ArgumentParser(prog="mutants cluster", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--table", action="store_true", help=f"write them into {TABLE.name}")
+    parser.add_argument("--hunt", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    table = Table(title="seeded bugs of the cluster")
-    for column in ("bug", "found by seed", "CPU s", "as"):
-        table.add_column(column)
-    survived = 0
-    for name in [options.only] if options.only else MUTANTS:
-        seed, problem, took_s = hunt(name, options.seeds, options.duration)
-        survived += seed is None
-        shown = "SURVIVED" if seed is None else str(seed)
-        print(f"{name}: {shown} ({took_s:.0f} s) {problem[:150]}", flush=True)
-        table.add_row(name, shown, f"{took_s:.0f}", problem[:100])
-    Console().print(table)
-    return 8 if survived else 0
+    by_name = {mutant.name: mutant for mutant in MUTANTS}
+    if options.hunt:
+        return hunt(by_name[options.hunt], options.first)
+    outcomes = []
+    for name in options.names or by_name:
+        outcome = run(by_name[name], options.first)
+        outcomes.append(outcome)
+        verdict = "found " if outcome.found else "MISSED"
+        print(f"{verdict} {outcome.cpu_s:6.1f} s  {name}: {outcome.how}", flush=True)
+        if options.table:
+            earlier = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+            TABLE.write_text(table([outcome], earlier), encoding="utf-8")
+    found = sum(1 for outcome in outcomes if outcome.found)
+    print(f"{found} of {len(outcomes)} found")
+    return 0 if found == len(outcomes) else 8
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -98,7 +98,7 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
     )[0]  # fmt: skip
     factor = 5 if voters + joined == 5 and random.random() < 0.4 else 3
     if duration_s is None:
-        low, high = random.choices(((2, 5), (5, 10), (20, 30)), (0.85, 0.13, 0.02))[0]
+        low, high = random.choices(((1.5, 3.5), (4, 8), (15, 20)), (0.87, 0.115, 0.015))[0]
         duration_s = random.uniform(low, high)
     troubles = {
         kind: weight for kind, weight in SOMETIMES.items()
@@ -114,7 +114,7 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         writers=_writers(random, rate),
         consumers=random.choice((1, 1, 2)),
         duration_s=duration_s,
-        spacing_s=random.choice((0.15, 0.4, 1.0)),
+        spacing_s=random.choice((0.1, 0.25, 0.7)),
         troubles=troubles,
         faults=Faults(
             latency_max_s=random.choice((0.000_5, 0.002, 0.02)),

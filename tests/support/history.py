@@ -9,9 +9,8 @@ end `History.check` compares the notes with the whole log as it was read last. T
 3. Records of one producer in one partition keep their order.
 4. Whatever a consumer has read is what the log holds, so nobody read what was not committed; and
    each consumer read offset after offset, without a gap.
-5. The end of the log, as any client was told it, never goes back, and lies behind whatever had been
-   acknowledged with ``acks=all`` before the question.
-6. The log reaches at least to every high watermark that any broker ever had.
+5. The log reaches at least to every high watermark that any broker ever had, and to every end that
+   a client was told. (A leader that does not know yet that it was deposed may name an older end.)
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class History:
     Attributes:
         sent: By producer, in the order of trying.
         consumed_count: Records that were read, each as often as it was.
-        watermarks: The highest high watermark seen of each partition.
+        watermarks: The highest high watermark, or end told, seen of each partition.
         power_cuts: How many there were so far.
     """
 
@@ -89,7 +88,6 @@ class History:
         self.consumed_count = 0
         self.watermarks = [0] * partitions
         self.power_cuts = 0
-        self._floor = [0] * partitions  # what the next answer about the end may not be below
 
     # --- notes ---------------------------------------------------------------------------------
 
@@ -99,12 +97,6 @@ class History:
         record = Sent(b"%d-%d" % (producer, len(sent)), partition, acks, -1, self.power_cuts)
         sent.append(record)
         return record
-
-    def acknowledged(self, record: Sent, offset: int) -> None:
-        """Take note of an acknowledgement."""
-        record.offset = offset
-        if record.acks == ALL:
-            self._floor[record.partition] = max(self._floor[record.partition], offset + 1)
 
     def read(self, reader: Reader, partition: int, offset: int, name: bytes) -> None:
         """Take note of a record that a consumer read.
@@ -127,22 +119,9 @@ class History:
             )
         self.consumed[partition, offset] = (name, losses)
 
-    def ends(self) -> tuple[int, ...]:
-        """What the answer to a question for the ends, asked now, may not be below."""
-        return tuple(self._floor)
-
-    def latest(self, floor: tuple[int, ...], partition: int, end: int) -> None:
-        """Take note of the end of the log as a client was told; ``floor`` is from before it asked.
-
-        Raises:
-            CheckFailedError: It went back, or lies before an acknowledged record.
-        """
-        if end < floor[partition]:
-            raise CheckFailedError(
-                f"the end of partition {partition} is said to be {end}; it was {floor[partition]},"
-                " or a record before that was acknowledged"
-            )
-        self._floor[partition] = max(self._floor[partition], end)
+    def told(self, partition: int, end: int) -> None:
+        """Take note of the end of the log as a client was told it."""
+        self.watermarks[partition] = max(self.watermarks[partition], end)
 
     @property
     def acknowledged_count(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio.to_thread
 import msgpack
+import sniffio
 import xxhash
 
 from tests.support.simulation.loop import SimulatedLoop, SimulationError
@@ -132,6 +133,7 @@ class Simulation:
                 return await main()
 
         asyncio.set_event_loop(self.loop)
+        sniffio.thread_local.name = "asyncio"  # or it is found out anew for every await of anyio
         try:
             with _inline_threads():
                 result = self.loop.run_until_complete(limited())
@@ -140,6 +142,7 @@ class Simulation:
             if not self.errors:
                 raise
         finally:
+            sniffio.thread_local.name = None
             asyncio.set_event_loop(None)
             self.loop.close()
         if self.errors:

@@ -124,6 +124,8 @@ class Broker:
         AddressInUseError: A port cannot be bound (on entering).
     """
 
+    _damage_remedy = "restore it from a checkpoint, or examine it with streambus_storage verify"
+
     def __init__(
         self,
         config: BrokerConfig,
@@ -345,8 +347,7 @@ class Broker:
             remedy = "start the broker version that wrote it, or choose another directory"
             raise DataDirectoryError(path, f"has an unknown format: {exc}", remedy) from exc
         except CorruptionError as exc:
-            remedy = "restore it from a checkpoint, or examine it with streambus_storage verify"
-            raise DataDirectoryError(path, f"is damaged: {exc}", remedy) from exc
+            raise DataDirectoryError(path, f"is damaged: {exc}", self._damage_remedy) from exc
         except (StorageError, OSError) as exc:
             remedy = "check permissions and free space, or choose another directory"
             raise DataDirectoryError(path, f"cannot be opened: {exc}", remedy) from exc

@@ -10,7 +10,7 @@ from streambus_broker.broker import Broker
 from streambus_broker.cluster.api import serve_cluster_apis
 from streambus_broker.cluster.fetcher import Fetchers
 from streambus_broker.cluster.group import MetadataGroup, group_name
-from streambus_broker.cluster.identity import keep_group, load_identity
+from streambus_broker.cluster.identity import keep_group, load_identity, note_damage
 from streambus_broker.cluster.member import Member
 from streambus_broker.cluster.node import ClusterNode
 from streambus_broker.cluster.peers import PeerError, connect
@@ -18,7 +18,7 @@ from streambus_broker.cluster.replica_sessions import ReplicaSessions
 from streambus_broker.cluster.state import ClusterState
 from streambus_broker.cluster.throttle import Throttle
 from streambus_broker.config.addresses import parse_voters, split_address
-from streambus_broker.errors import BrokerError
+from streambus_broker.errors import BrokerError, DataDirectoryError
 from streambus_broker.metadata.registry import CommandError
 from streambus_broker.observe.health import Component, Health
 from streambus_protocol import (
@@ -29,6 +29,7 @@ from streambus_protocol import (
     ErrorCode,
 )
 from streambus_raft.errors import RaftError, TransferError
+from streambus_raft.errors import StorageError as RaftStorageError
 from streambus_storage import StorageError
 
 if TYPE_CHECKING:
@@ -73,7 +74,18 @@ class ClusterBroker(Broker):
     group: MetadataGroup
     member: Member
 
+    _damage_remedy = "empty it: the broker is rebuilt from its peers"
+
     async def _make_node(self, server: DataServer, store: LogStore) -> Node:
+        with self._directory_errors():
+            try:
+                return await self._make_cluster_node(server, store)
+            except RaftStorageError as exc:
+                raise DataDirectoryError(
+                    self.config.data_dir, f"is damaged: {exc}", self._damage_remedy
+                ) from exc
+
+    async def _make_cluster_node(self, server: DataServer, store: LogStore) -> Node:
         config, random = self.config, self._doors.random
         identity = load_identity(
             self.meta_tree, self.data_tree, config.data_dir, config.node_id, random
@@ -90,6 +102,7 @@ class ClusterBroker(Broker):
         node = ClusterNode(
             *self._node_parts(state, server, store), incarnation=random.randbytes(16)
         )
+        node.damaged = self._damaged
         node.sessions = ReplicaSessions(node, Throttle(config.replication_throttle_bytes_per_s))
         node.fetchers = Fetchers(node)
         self._storage_id = identity.storage_id
@@ -159,6 +172,13 @@ class ClusterBroker(Broker):
     async def _watch_group(self) -> None:
         """A broker whose metadata log has failed cannot go on."""
         self._fail(await self.group.server.wait_failed())
+
+    def _damaged(self, error: StorageError) -> None:
+        """What this broker holds is not what was written: it takes no part until it is rebuilt."""
+        if not self.failed.is_set():
+            note_damage(self.meta_tree, str(error))
+            problem = f"is damaged: {error}"
+            self._fail(DataDirectoryError(self.config.data_dir, problem, self._damage_remedy))
 
     def _fail(self, error: Exception) -> None:
         self._logger.error("fail", str(error), category="cluster")

@@ -6,12 +6,14 @@ came back with another directory, or with half of its own, is recognised.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
 from streambus_broker.errors import StoredStateError
 from streambus_broker.log.keys import KEY
+from streambus_storage import StorageError
 
 if TYPE_CHECKING:
     from random import Random
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 _META_KEY = b"cluster/identity"
 _DATA_KEY = KEY.pack(0, 2**64 - 1)
+_DAMAGE_KEY = b"cluster/damage"
 _SINGLE_FORMAT = b"format"
 
 
@@ -45,9 +48,16 @@ def load_identity(
 
     Raises:
         StoredStateError: The directory is another broker's, a single broker's, only half of one,
-            or of another format.
+            of another format, or damage was found in it (see `note_damage`).
     """
     stored, mark = meta.get(_META_KEY), data.get(_DATA_KEY)
+    damage = meta.get(_DAMAGE_KEY)
+    if damage is not None:
+        raise StoredStateError(
+            path,
+            f"was found damaged: {damage.decode(errors='replace')}",
+            "empty it: the broker is rebuilt from its peers",
+        )
     if stored is None:
         if meta.get(_SINGLE_FORMAT) is not None:
             raise StoredStateError(
@@ -106,6 +116,16 @@ def keep_group(meta: LSMTree, path: str, identity: Identity, group: str) -> Iden
     identity = identity._replace(group=group)
     _store(meta, identity)
     return identity
+
+
+def note_damage(meta: LSMTree, problem: str) -> None:
+    """Have this directory refused from now on: what it holds is not what was written.
+
+    A broker that merely stopped would come back, count as in sync and be elected, with records
+    that it cannot read. Where the note cannot be stored either, every start finds the damage anew.
+    """
+    with contextlib.suppress(StorageError):
+        meta.put(_DAMAGE_KEY, problem.encode(), sync=True)
 
 
 def _store(meta: LSMTree, identity: Identity) -> None:

@@ -20,7 +20,7 @@ from streambus_broker.log.partition import PartitionLog
 from streambus_broker.metadata.registry import CommandError, DeleteTopic
 from streambus_broker.node import Node
 from streambus_protocol import ErrorCode
-from streambus_storage import StorageError, WriteBatch
+from streambus_storage import CorruptionError, StorageError, WriteBatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,12 +46,14 @@ class ClusterNode(Node):
         sessions: Followers of what this broker leads.
         fetchers: What this broker follows.
         propose: Carries a command to the metadata group; set when that runs.
+        damaged: Told of bytes that are not what was written; set before anything is read.
     """
 
     state: ClusterState
     sessions: ReplicaSessions
     fetchers: Fetchers
     propose: Callable[[Any], Awaitable[Any]]
+    damaged: Callable[[StorageError], None]
 
     def __init__(self, *arguments: Any, incarnation: bytes) -> None:
         super().__init__(*arguments)
@@ -236,6 +238,12 @@ class ClusterNode(Node):
             self.store.tree.write(batch)
         except StorageError as error:  # found and removed at the next start
             self.storage_failed("reclaim", error)
+
+    def storage_failed(self, operation: str, error: StorageError) -> tuple[ErrorCode, str]:
+        """As for the single broker; damage besides ends this broker's part: others have it all."""
+        if isinstance(error, CorruptionError):
+            self.damaged(error)
+        return super().storage_failed(operation, error)
 
     # --- what is committed ---------------------------------------------------------------------
 

@@ -1,0 +1,473 @@
+"""The seeded bugs of replication and failover: what `mutants cluster` hunts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One change to one module of the broker."""
+
+    name: str
+    module: str
+    """Below ``streambus_broker``."""
+    old: str
+    """Found exactly once in the module."""
+    new: str
+    effect: str
+
+
+_DURABILITY = [
+    Mutant(
+        "fetched-is-synced",
+        "cluster.leader",
+        "known.durable = min(durable, offset)",
+        "known.durable = offset",
+        "a record that a follower has written counts as synced there",
+    ),
+    Mutant(
+        "own-sync-not-waited-for",
+        "cluster.leader",
+        "        self.log_end = log_end\n\n    def synced",
+        "        self.log_end = self.durable = log_end\n\n    def synced",
+        "the leader counts its own record as synced when it is written",
+    ),
+    Mutant(
+        "records-not-synced",
+        "log.durability",
+        "        self._waiting.append((sequence, call))\n        if self._idle:\n",
+        "        self._loop.call_soon(call, None)\n        if False:\n",
+        "whoever waits for a sync is told at once",
+    ),
+    Mutant(
+        "sync-covers-later-writes",
+        "log.durability",
+        "waiting[0][0] <= covered or error is not None",
+        "True",
+        "a sync counts for writes that came after it began",
+    ),
+    Mutant(
+        "failed-sync-is-success",
+        "log.durability",
+        "waiting.popleft()[1](error)",
+        "waiting.popleft()[1](None)",
+        "records of a failed sync count as durable",
+    ),
+    Mutant(
+        "metadata-not-synced",
+        "cluster.raft_log",
+        "            self._tree.on_durable(self._tree.last_sequence, synced)\n",
+        "            synced(None)\n",
+        "votes and entries of the metadata group count as durable when they are written",
+    ),
+    Mutant(
+        "durability-survives-truncation",
+        "cluster.follower",
+        "        known.durable = min(known.durable, log_end)\n        known.retry_s = 0.0\n",
+        "        known.durable = max(known.durable, 0)\n        known.retry_s = 0.0\n",
+        "a follower's session takes what was truncated for durable",
+    ),
+    Mutant(
+        "replica-durable-survives-truncation",
+        "cluster.replica_log",
+        "        self.durable = min(self.durable, end)\n",
+        "        self.durable = max(self.durable, end)\n",
+        "a replica takes what replaces truncated records for durable",
+    ),
+    Mutant(
+        "old-epoch-sync-counts-here",
+        "cluster.fetcher",
+        "if replica.follows == self.leader and replica.record.leader_epoch == epoch:",
+        "if True:",
+        "a sync asked for in an earlier leader epoch counts for what replaced its records",
+    ),
+    Mutant(
+        "old-epoch-sync-is-told",
+        "cluster.follower",
+        "        if known is None or known.leader_epoch != leader_epoch:\n"
+        "            return False\n",
+        "        if known is None:\n            return False\n",
+        "the session keeps a sync of an earlier leader epoch",
+    ),
+    Mutant(
+        "end-of-later-append-is-synced",
+        "cluster.node",
+        "        end, leading = replica.stored.log.next_offset, replica.leading\n",
+        "        end, leading = replica.stored.log.next_offset + 5, replica.leading\n",
+        "a leader's sync counts for records that it has not appended yet",
+    ),
+]
+
+_COMMIT = [
+    Mutant(
+        "leader-alone-commits",
+        "cluster.leader",
+        "                if position < lowest:\n                    lowest = position\n",
+        "                if position < lowest:\n                    continue\n",
+        "the in-sync followers' positions do not count",
+    ),
+    Mutant(
+        "unknown-follower-ignored",
+        "cluster.leader",
+        "position = UNKNOWN if known is None else known.durable",
+        "position = lowest if known is None or known.durable == UNKNOWN else known.durable",
+        "in-sync followers that have not reported in this epoch do not count",
+    ),
+    Mutant(
+        "watermark-off-by-one",
+        "cluster.leader",
+        "        if lowest > self.high_watermark:\n            self.high_watermark = lowest\n",
+        "        if lowest >= self.high_watermark and lowest < self.log_end:\n"
+        "            self.high_watermark = lowest + 1\n",
+        "the high watermark is one record too high",
+    ),
+    Mutant(
+        "watermark-goes-back",
+        "cluster.leader",
+        "        if lowest > self.high_watermark:\n            self.high_watermark = lowest\n",
+        "        self.high_watermark = max(0, lowest)\n",
+        "the high watermark of a leader falls",
+    ),
+    Mutant(
+        "min-in-sync-ignored",
+        "cluster.leader",
+        "        if len(in_sync) < self.min_in_sync:\n            return self.high_watermark\n"
+        "        counted",
+        "        if not in_sync:\n            return self.high_watermark\n        counted",
+        "the watermark passes below the minimum in sync",
+    ),
+    Mutant(
+        "requested-set-counts-at-once",
+        "cluster.leader",
+        "counted = in_sync if self._requested is None else in_sync | self._requested",
+        "counted = in_sync if self._requested is None else self._requested",
+        "a requested in-sync set counts before it is granted",
+    ),
+    Mutant(
+        "requested-set-does-not-count",
+        "cluster.leader",
+        "counted = in_sync if self._requested is None else in_sync | self._requested",
+        "counted = in_sync",
+        "a record is committed without a member that the controller may have let in already",
+    ),
+    Mutant(
+        "joins-before-it-caught-up",
+        "cluster.leader",
+        "keep = known.durable >= max(self.high_watermark, self.epoch_start)",
+        "keep = known.fetched >= 0",
+        "a follower joins the in-sync set without what is committed",
+    ),
+    Mutant(
+        "everybody-in-sync",
+        "cluster.leader",
+        "            if keep:\n                wanted.add(replica)\n",
+        "            wanted.add(replica)\n",
+        "every replica is asked into the in-sync set",
+    ),
+    Mutant(
+        "progress-before-fetch-counts",
+        "cluster.leader",
+        "        if known is None or known.fetched == UNKNOWN:\n"
+        "            return self.high_watermark\n"
+        "        if durable > known.durable:\n"
+        "            known.durable = min(durable, self.log_end)\n",
+        "        if known is None:\n            return self.high_watermark\n"
+        "        if True:\n            known.durable = max(durable, self.log_end)\n",
+        "any progress of a follower counts for the whole log",
+    ),
+    Mutant(
+        "lost-follower-still-counts",
+        "cluster.leader",
+        "            known.fetched = known.durable = UNKNOWN\n",
+        "            known.fetched = known.durable = self.log_end\n",
+        "a follower whose session ended counts as if it had everything",
+    ),
+    Mutant(
+        "acknowledged-before-committed",
+        "cluster.produce",
+        "                if replica.stored.log.high_watermark < end:\n",
+        "                if replica.stored.log.next_offset < end:\n",
+        "acks=all is answered when the leader has written",
+    ),
+    Mutant(
+        "acknowledged-one-early",
+        "cluster.replica",
+        "waiting[count].offset <= watermark",
+        "waiting[count].offset <= watermark + 1",
+        "acks=all is answered one record before it is committed",
+    ),
+    Mutant(
+        "deposed-leader-acknowledges",
+        "cluster.replica",
+        "            one.call(reason)\n",
+        "            one.call(None)\n",
+        "who waits when leadership ends is told that all is well",
+    ),
+    Mutant(
+        "new-leader-commits-its-log",
+        "cluster.replica",
+        "            high_watermark=log.high_watermark,\n",
+        "            high_watermark=log.next_offset,\n",
+        "a new leader takes its whole log for committed",
+    ),
+    Mutant(
+        "recovered-is-committed",
+        "cluster.replica_log",
+        "min(watermark, log.next_offset))\n",
+        "log.next_offset)\n",
+        "what is found after a restart counts as committed",
+    ),
+    Mutant(
+        "leader-serves-uncommitted",
+        "cluster.replica_log",
+        "        self._appended(header, base_offset, value)\n"
+        "        return base_offset, sequence\n",
+        "        self._appended(header, base_offset, value)\n"
+        "        log.high_watermark = log.next_offset\n        return base_offset, sequence\n",
+        "consumers see what the leader has written",
+    ),
+    Mutant(
+        "follower-takes-all-for-committed",
+        "cluster.fetcher",
+        "log.advance_high_watermark(min(high_watermark, log.next_offset))",
+        "log.advance_high_watermark(log.next_offset)",
+        "a follower takes for committed what it has fetched",
+    ),
+    Mutant(
+        "fetch-beyond-watermark",
+        "log.store",
+        "stop = log.high_watermark if stop_offset is None else stop_offset",
+        "stop = log.next_offset",
+        "a read goes on to the log's end",
+    ),
+]
+
+_ELECTION = [
+    Mutant(
+        "any-living-replica-leads",
+        "cluster.election",
+        "if each in in_sync and each in able), NO_LEADER)",
+        "if each in able), NO_LEADER)",
+        "a replica that is not in sync is elected",
+    ),
+    Mutant(
+        "epoch-not-raised",
+        "cluster.election",
+        "        leader_epoch=record.leader_epoch + 1,\n",
+        "        leader_epoch=record.leader_epoch,\n",
+        "an election keeps the leader epoch",
+    ),
+    Mutant(
+        "restarted-leader-keeps-epoch",
+        "cluster.state",
+        "            if record.leader == broker.broker_id:\n"
+        "                # What it wrote and had not synced is gone: nobody may take its log "
+        "for the"
+        " old one.\n                return",
+        "            if record.leader == broker.broker_id and not broker.leads:\n"
+        "                return",
+        "a leader that restarts within its session goes on in its old epoch",
+    ),
+    Mutant(
+        "in-sync-set-shrinks-to-nobody",
+        "cluster.election",
+        "    missing = max(0, min_in_sync - len(stay))\n",
+        "    missing = 0 if stay else 1\n",
+        "deaths take the in-sync set below its minimum, and the last one standing commits",
+    ),
+    Mutant(
+        "stale-partition-epoch-accepted",
+        "cluster.state",
+        "        if record.partition_epoch != command.partition_epoch:\n",
+        "        if record.partition_epoch < command.partition_epoch:\n",
+        "a request for an in-sync set that was overtaken is granted",
+    ),
+    Mutant(
+        "stale-leader-alters-in-sync",
+        "cluster.state",
+        "        if (record.leader, record.leader_epoch) != (command.leader, "
+        "command.leader_epoch):\n",
+        "        if False:\n",
+        "a deposed leader's request for an in-sync set is granted",
+    ),
+    Mutant(
+        "stale-session-joins",
+        "cluster.state",
+        "if broker_id not in record.in_sync and self.broker_in_session(broker_id, epoch).leaving:",
+        "if broker_id not in record.in_sync and self.brokers[broker_id].leaving:",
+        "a broker that lost its session since may join the in-sync set",
+    ),
+    Mutant(
+        "fenced-broker-leads",
+        "cluster.state",
+        "        able = self.able - {broker.broker_id}\n\n        def change(placed: _Placed)"
+        " -> PartitionRecord:\n            record = placed.record\n"
+        "            if broker.broker_id not in record.replicas:\n                return record\n"
+        "            minimum",
+        "        able = self.able\n\n        def change(placed: _Placed)"
+        " -> PartitionRecord:\n            record = placed.record\n"
+        "            if broker.broker_id not in record.replicas:\n                return record\n"
+        "            minimum",
+        "nobody is elected where a broker is fenced",
+    ),
+    Mutant(
+        "lost-disk-stays-in-sync",
+        "cluster.state",
+        "        lost_disk = known is not None and known.storage_id != command.storage_id\n",
+        "        lost_disk = False\n",
+        "a broker that comes back with an empty disk counts as in sync",
+    ),
+    Mutant(
+        "deposed-leader-leads-on",
+        "cluster.node",
+        "        if me is None or record.leader != me.broker_id:\n            if replica.leading",
+        "        if replica.leading is None and (me is None or record.leader != me.broker_id):\n"
+        "            if replica.leading",
+        "a broker leads on although the metadata names another one",
+    ),
+    Mutant(
+        "acts-before-it-registers",
+        "cluster.node",
+        "        if record is None or record.incarnation != self.incarnation or record.fenced:\n",
+        "        if record is None or record.fenced:\n",
+        "a restarted broker acts on what was said to its former life",
+    ),
+    Mutant(
+        "leads-in-old-epoch",
+        "cluster.node",
+        "if leading is None or replica.stored.log.leader_epoch != record.leader_epoch:",
+        "if leading is None:",
+        "a leader that is elected anew does not begin anew",
+    ),
+    Mutant(
+        "reassignment-ends-too-early",
+        "cluster.reassignment",
+        "not set(record.adding) <= set(record.in_sync):",
+        "not set(record.adding) <= set(record.replicas):",
+        "those that leave are dropped before the added ones have caught up",
+    ),
+]
+
+_LOGS = [
+    Mutant(
+        "divergence-not-looked-for",
+        "cluster.epochs",
+        "        if end.epoch == last_epoch and offset <= end.end_offset:\n"
+        "            return None\n"
+        "        return end\n",
+        "        return None\n",
+        "a follower keeps records that its leader does not have",
+    ),
+    Mutant(
+        "epoch-not-compared",
+        "cluster.epochs",
+        "if end.epoch == last_epoch and offset <= end.end_offset:",
+        "if offset <= end.end_offset:",
+        "a follower's last record is compared by offset alone",
+    ),
+    Mutant(
+        "offset-not-compared",
+        "cluster.epochs",
+        "if end.epoch == last_epoch and offset <= end.end_offset:",
+        "if end.epoch == last_epoch:",
+        "a follower that is longer in an epoch than its leader is not cut",
+    ),
+    Mutant(
+        "truncates-one-too-many",
+        "cluster.epochs",
+        "return max(0, min(mine.end_offset, leader_end.end_offset))",
+        "return max(0, min(mine.end_offset, leader_end.end_offset) - 1)",
+        "a follower goes back one record too far",
+    ),
+    Mutant(
+        "truncates-too-few",
+        "cluster.epochs",
+        "return max(0, min(mine.end_offset, leader_end.end_offset))",
+        "return max(0, leader_end.end_offset)",
+        "a follower goes by its leader's epochs alone",
+    ),
+    Mutant(
+        "epochs-not-noted",
+        "cluster.epochs",
+        "        if epoch <= self.latest:\n            return False\n        self.cut",
+        "        if epoch <= self.latest or self.epochs:\n            return False\n"
+        "        self.cut",
+        "only the first leader epoch of a log is noted",
+    ),
+    Mutant(
+        "epochs-survive-truncation",
+        "cluster.replica_log",
+        "        self.epochs.cut(end)\n",
+        "",
+        "a truncated log remembers the epochs of what is gone",
+    ),
+    Mutant(
+        "epochs-not-stored",
+        "cluster.replica_log",
+        "        batch.put(epochs_key(self.log.partition_id), ahead.encode())\n",
+        "",
+        "leader epochs are forgotten with a restart",
+    ),
+    Mutant(
+        "truncated-batches-stay-cached",
+        "cluster.replica_log",
+        "        self.store.tail.forget(self.log.partition_id)\n",
+        "",
+        "truncated batches are served from memory",
+    ),
+    Mutant(
+        "truncation-not-stored",
+        "cluster.replica_log",
+        "        batch.delete_range(\n            batch_key(partition_id, mark.next_offset),"
+        " partition_prefix(partition_id + 1)\n        )\n",
+        "",
+        "truncated batches stay on disk",
+    ),
+    Mutant(
+        "leader-epoch-of-fetch-ignored",
+        "cluster.replica_sessions",
+        "        if position.leader_epoch != log.leader_epoch:\n",
+        "        if False:\n",
+        "a leader serves followers of another epoch",
+    ),
+    Mutant(
+        "progress-of-old-epoch-counts",
+        "cluster.replica_sessions",
+        "            if position.leader_epoch != leader_epoch or (\n"
+        "                replica.stored.log.leader_epoch != leader_epoch\n            ):\n"
+        "                continue\n",
+        "",
+        "what a follower synced in an earlier epoch counts in this one",
+    ),
+    Mutant(
+        "old-session-undoes-new",
+        "cluster.replica_sessions",
+        "            self._end_all_of(request.broker_id)\n",
+        "",
+        "a follower's older connection goes on beside its newer one",
+    ),
+    Mutant(
+        "stranger-fetches",
+        "cluster.replica_sessions",
+        "        if record.incarnation != request.incarnation:\n",
+        "        if False:\n",
+        "a fetch of a broker's former life counts",
+    ),
+    Mutant(
+        "answer-of-old-position-appended",
+        "cluster.follower",
+        "            if answer.partition_id in self._changed and not known.retry_s:\n"
+        "                continue  #",
+        "            if False:\n                continue  #",
+        "an answer to a position that was left is carried out",
+    ),
+    Mutant(
+        "answer-of-old-epoch-appended",
+        "cluster.follower",
+        "if known is None or known.leader_epoch != answer.leader_epoch:",
+        "if known is None:",
+        "an answer of an earlier leader epoch is carried out",
+    ),
+]
+
+MUTANTS = [*_DURABILITY, *_COMMIT, *_ELECTION, *_LOGS]
