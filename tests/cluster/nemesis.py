@@ -346,7 +346,7 @@ class Nemesis:
     async def _damage(self) -> None:
         """A flipped bit, or a file that is cut, on one broker; the others must make up for it."""
         random = self._random
-        if self.hosts.rebuilding is not None:
+        if self.hosts.rebuilding is not None or not self._storages_are_known():
             return
         host = self._any()
         power_loss = random.random() < 0.3
@@ -366,6 +366,19 @@ class Nemesis:
                 host.disk.shorten(path, random.randrange(files[path]))
         if not live:
             self._later(self._again(host))
+
+    def _storages_are_known(self) -> bool:
+        """Whether the metadata group would notice that a voter lost its disk (docs/raft.md)."""
+        for host in self.hosts.all:
+            if host.joins:
+                continue
+            if host.node is None or host.broker is None:
+                return False
+            status = host.broker.group.server.metrics().status
+            known = status.membership.storages
+            if len(known) < self.shape.voters or status.commit < status.membership_index:
+                return False
+        return True
 
     # --- operators -----------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ SOMETIMES = {
     "blip": 0.5,
     "disk fails": 1.0,
     "disk full": 0.7,
-    "damage": 1.0,
+    "damage": 2.0,
     "transfer": 0.7,
     "elect": 0.7,
     "reassign": 1.0,

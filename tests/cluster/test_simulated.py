@@ -10,8 +10,8 @@ from tests.cluster.scenario import Scenario
 @pytest.mark.parametrize("first", range(0, 40, 10))
 def test_nothing_acknowledged_is_lost_doubled_or_reordered(first: int) -> None:
     outcomes = [Scenario(seed).run() for seed in range(first, first + 10)]
-    assert sum(outcome.acknowledged for outcome in outcomes) > 500
-    assert sum(outcome.consumed for outcome in outcomes) > 500
+    assert sum(outcome.acknowledged for outcome in outcomes) > 100
+    assert sum(outcome.consumed for outcome in outcomes) > 100
 
 
 def test_a_seed_repeats_exactly_and_another_differs() -> None:
