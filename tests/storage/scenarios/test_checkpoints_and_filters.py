@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from streambus_storage import FilterVerdict, LSMTree, StorageError, WriteBatch
@@ -17,6 +19,9 @@ from tests.storage.scenarios.disk import (
     record_cuts,
     tables,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COPY = "/data/copy"
 
@@ -98,6 +103,61 @@ def test_17_batch_larger_than_the_memtable_is_atomic_and_snapshots_are_stable() 
     for disk in disks:
         assert contents(type(world)(0, disk=disk)) in (before, new)
     assert contents(cut(world)) == new
+
+
+def test_17_ingest_over_a_memtable_with_a_snapshot_in_the_middle_is_atomic_under_a_crash() -> None:
+    world = new_world()
+    tree = open_tree(world)
+    before = {b"%03d" % n: b"table" for n in range(0, 300, 3)}
+    for key, value in before.items():
+        tree.put(key, value)
+    tree.flush()
+    before.update({b"%03d" % n: b"memtable" for n in range(0, 300, 5)})
+    for key in before:
+        if before[key] == b"memtable":
+            tree.put(key, b"memtable")
+    tree.sync()
+    views = [tree.snapshot()]
+    loaded = {b"%03d" % n: b"loaded" * 20 for n in range(50, 250)}
+
+    def items() -> Iterator[tuple[bytes, bytes]]:
+        for at, item in enumerate(loaded.items()):
+            if at == 100:
+                views.append(tree.snapshot())
+                tree.put(b"055", b"between")  # the load is newer than what came while it was read
+            yield item
+
+    disks = record_cuts(world)
+    sequence = tree.ingest(items())
+    world.disk.on_call = None
+    views.append(tree.snapshot())
+    assert sequence == tree.last_sequence
+    after = {**before, **loaded}
+    assert [dict(view.scan()) for view in views] == [before, before, after]
+    for view in views:
+        view.close()
+    tree.put(b"055", b"newest")
+    assert tree.get(b"055") == b"newest"
+    tree.close()
+    between = {**before, b"055": b"between"}
+    for disk in disks:
+        assert contents(type(world)(0, disk=disk)) in (before, between, after)
+    assert contents(cut(world)) == {**after, b"055": b"newest"}
+
+
+@pytest.mark.parametrize("deep", [1, 3])
+def test_new_tree_and_checkpoint_sync_every_directory_that_they_make(deep: int) -> None:
+    world = new_world()
+    below = "/".join(f"d{n}" for n in range(deep))
+    for target in ("tree", "copy"):
+        path = f"/data/new-{target}/{below}"
+        with LSMTree.open(path if target == "tree" else PATH, world.options(**SMALL)) as tree:
+            tree.put(b"k", b"v", sync=True)
+            if target == "copy":
+                tree.checkpoint(path)
+        after = cut(world)
+        with LSMTree.open(path, after.options(**SMALL), create=False) as found:
+            assert found.get(b"k") == b"v"
 
 
 def test_18_checkpoint_holds_every_prior_write_and_outlives_its_source() -> None:

@@ -12,6 +12,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from streambus_storage._directories import make_durable_directory
 from streambus_storage._errors_io import translate
 from streambus_storage._manifest import Manifest
 from streambus_storage._manifest_format import ManifestState
@@ -45,6 +46,7 @@ def write_checkpoint(tree: Flushable, store: Store, directory: str) -> None:
     with translate(directory, "checkpoint"):
         if fs.exists(temporary):
             _remove(fs, temporary)
+        make_durable_directory(fs, parent)
         fs.make_directory(temporary)
         try:
             for number, table in tables.by_number.items():

@@ -7,12 +7,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streambus_storage._compaction_choice import Drop, Merge, Move, choose, whole_range
-from streambus_storage._helper import Helper, portable
 from streambus_storage._jobs import MergeJob, Merging
 from streambus_storage._levels import VersionEdit
 from streambus_storage._new_tables import new_tables
 from streambus_storage._pacer import Cancelled, Pacer
 from streambus_storage._store import Compacting
+from streambus_storage._worker_process import Helper, portable
 from streambus_storage.errors import BackgroundError, StorageError
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from streambus_storage._fallocate import allocate
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,6 +46,13 @@ class AppendFile(Protocol):
 
     def append_parts(self, parts: Sequence[Buffer]) -> None:
         """Write all ``parts``, one after the other, as if they were one buffer."""
+
+    def reserve(self, length: int) -> None:
+        """Set room aside on the disk, so that appending up to ``length`` bytes needs none.
+
+        Neither content nor length of the file change. A length below `size` gives back what was
+        set aside and not used. Where the system has no such thing, nothing happens.
+        """
 
     def sync(self) -> None:
         """Make everything appended so far durable. A failure is final for the file."""
@@ -160,6 +169,13 @@ class RealAppendFile:
         while done < len(rest):
             done += os.pwrite(self._fd, rest[done:], offset + done)
         return done
+
+    def reserve(self, length: int) -> None:
+        """See `AppendFile.reserve`: fallocate(2), and truncate(2) to give back."""
+        if length < self.size:
+            os.ftruncate(self._fd, self.size)
+        elif length > self.size:
+            allocate(self._fd, self.path, length)
 
     def sync(self) -> None:
         """See `AppendFile.sync`."""

@@ -1,8 +1,7 @@
 """Flushing: frozen memtables become tables, oldest first.
 
 One worker flushes, one memtable at a time, so the flush mark only ever rises and no log segment
-goes before everything in it, and everything older, is in tables. A second worker prepares the
-next log segment beside it: that takes several syncs, and a writer must not wait for them.
+goes before everything in it, and everything older, is in tables.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from streambus_storage._compaction_choice import place
-from streambus_storage._helper import Helper, portable
 from streambus_storage._intervals import flatten
 from streambus_storage._jobs import FlushJob, write_memtable
 from streambus_storage._levels import VersionEdit
 from streambus_storage._new_tables import new_tables
 from streambus_storage._pacer import Cancelled, Pacer
+from streambus_storage._worker_process import Helper, portable
 from streambus_storage.errors import BackgroundError, ClosedError, StorageError
 
 if TYPE_CHECKING:
@@ -43,19 +42,15 @@ class Flusher:
         self._after = after
         self._failures = 0
         self._error: StorageError | None = None  # of the last flush
-        self._prepare_error: StorageError | None = None  # of the last try to prepare a segment
         self._helper = Helper(store)
         self.worker = store.scheduler.worker("streambus-storage-flush", self._step)
-        self._preparer = store.scheduler.worker("streambus-storage-segment", self._prepare_step)
 
     def wake(self) -> None:
-        """Ask for what there is to do: flush, and prepare the next log segment."""
-        self._preparer.wake()
+        """Ask for a flush, if there is something to flush."""
         self.worker.wake()
 
     def stop(self) -> None:
-        """Return when neither worker runs any more."""
-        self._preparer.stop()
+        """Return when the worker does not run any more."""
         self.worker.stop()
         self._helper.stop()
 
@@ -127,26 +122,6 @@ class Flusher:
         store.check_writable()
         if memtable in store.present().frozen:
             raise self._error or ClosedError("closed before the flush ended")
-
-    def _prepare_step(self) -> bool:
-        """Create the next log segment, unless there is one: writers must not wait for its syncs."""
-        store = self._store
-        if store.state is None or store.closing or store.failure is not None:
-            return False
-        try:
-            # Under the rotation's lock: segments must be used in the order of their numbers.
-            with store.rotate_lock:
-                if store.prepared is None and not store.closing:
-                    store.prepared = store.create_segment()
-        except StorageError as exc:
-            store.background_error = self._prepare_error = exc
-            store.scheduler.notify()
-            if store.failure is None:
-                self._preparer.wake(RETRY_SECONDS)
-            return False
-        store.recovered(self._prepare_error)
-        store.refresh_gate()
-        return False
 
     def _flush(self, memtable: MemTable) -> None:
         """Write one memtable to tables and install them.

@@ -1,8 +1,8 @@
 """What the background turns into tables: a memtable, or tables that are to be merged.
 
-The work itself, whoever does it: a worker thread of the tree, or a helper process (`_helper`),
-which gets a job by value and reads what it needs from the files. A frozen memtable need not be
-sent: its log segment holds the same writes.
+The work itself, whoever does it: a worker thread of the tree, or a helper process
+(`_worker_process`), which gets a job by value and reads what it needs from the files. A frozen
+memtable need not be sent: its log segment holds the same writes.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import NamedTuple
 LOCK = "LOCK"
 CURRENT = "CURRENT"
 TEMPORARY = ".tmp"
+RESERVE = "RESERVE"
 
 _SEGMENT = re.compile(r"(\d{6,})\.wal")
 _TABLE = re.compile(r"(\d{6,})\.sst")
@@ -39,6 +40,7 @@ class Listing(NamedTuple):
         manifests: Numbers of manifests.
         temporary: Names of files that were being written.
         has_current: Whether there is a CURRENT.
+        has_reserve: Whether there is a RESERVE.
         foreign: Names that are none of ours.
     """
 
@@ -47,12 +49,13 @@ class Listing(NamedTuple):
     manifests: list[int]
     temporary: list[str]
     has_current: bool
+    has_reserve: bool
     foreign: list[str]
 
 
 def sort_names(names: list[str]) -> Listing:
     """Sort the names of a directory by kind."""
-    listing = Listing([], [], [], [], CURRENT in names, [])
+    listing = Listing([], [], [], [], CURRENT in names, RESERVE in names, [])
     for name in sorted(names):
         if segment := _SEGMENT.fullmatch(name):
             listing.segments.append(int(segment[1]))
@@ -62,7 +65,7 @@ def sort_names(names: list[str]) -> Listing:
             listing.manifests.append(int(manifest[1]))
         elif name.endswith(TEMPORARY):
             listing.temporary.append(name)
-        elif name not in (LOCK, CURRENT):
+        elif name not in (LOCK, CURRENT, RESERVE):
             listing.foreign.append(name)
     for numbers in (listing.segments, listing.tables, listing.manifests):
         numbers.sort()

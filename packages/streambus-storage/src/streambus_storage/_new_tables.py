@@ -12,11 +12,11 @@ from streambus_storage._table_builder import TableBuilder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streambus_storage._helper import Helper
     from streambus_storage._jobs import Job
     from streambus_storage._levels import TableMeta
     from streambus_storage._pacer import Pacer
     from streambus_storage._store import Store
+    from streambus_storage._worker_process import Helper
 
 
 @contextlib.contextmanager

@@ -77,6 +77,8 @@ class Options:
         compaction_bytes_per_second: Limit for reads and writes of compaction; None: no limit.
         slice_seconds: Background work holds the interpreter for about this long at a time,
             before it lets other threads run.
+        reserve_bytes: Room kept back on the disk, ≥ 0, 0 for none. When the disk is full it lets
+            range deletes through, and the tables under them go; see docs/storage.md.
         helper_processes: Large flushes and merges are done by helper processes, one for each of the
             two, which come when they are needed and go when they are idle: the interpreter that
             the tree lives in is then free for others. Off, or where a helper cannot work (the
@@ -110,6 +112,7 @@ class Options:
     key_partitioner: KeyPartitioner | None = None
     compaction_bytes_per_second: int | None = None
     slice_seconds: float = 0.001
+    reserve_bytes: int = 4 * MIB
     helper_processes: bool = True
     stall_seconds_max: float = 30.0
     automatic_compaction: bool = True
@@ -137,6 +140,7 @@ class Options:
             "filter_bits_per_key": 0,
             "cache_bytes": 0,
             "open_files_max": 1,
+            "reserve_bytes": 0,
             "slice_seconds": 0,
             "stall_seconds_max": 0,
         }

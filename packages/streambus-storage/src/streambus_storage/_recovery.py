@@ -19,6 +19,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from streambus_storage._directories import make_durable_directory
 from streambus_storage._errors_io import translate
 from streambus_storage._manifest import Manifest, load, read_whole
 from streambus_storage._manifest_format import ManifestState, Segment
@@ -30,11 +31,18 @@ from streambus_storage._names import (
     sort_names,
     table_path,
 )
+from streambus_storage._reserve import Reserve
 from streambus_storage._store import Store
 from streambus_storage._wal_format import WAL_HEADER_BYTES, WalRecord, decode_record, wal_seed
 from streambus_storage._wal_reader import RecoveryReport, Replayed, replay
 from streambus_storage._wal_writer import SegmentWriter
-from streambus_storage.errors import CorruptionError, LockedError, NotATreeError, StorageIOError
+from streambus_storage.errors import (
+    CorruptionError,
+    DiskFullError,
+    LockedError,
+    NotATreeError,
+    StorageIOError,
+)
 
 if TYPE_CHECKING:
     from streambus_storage._filesystem import FileLock, FileSystem
@@ -75,7 +83,7 @@ def open_store(path: str, options: Options, *, create: bool, read_only: bool) ->
         if not create:
             raise NotATreeError(path, "there is no such directory")
         with translate(path, "create"):
-            _make_durable_directory(fs, os.path.abspath(path))
+            make_durable_directory(fs, path)
     with translate(path, "list"):
         listing = sort_names(fs.list_directory(path))
     if not listing.has_current:
@@ -89,22 +97,16 @@ def open_store(path: str, options: Options, *, create: bool, read_only: bool) ->
             raise LockedError(lock_path) from exc
         raise
     try:
-        return _open_locked(path, options, lock, create=create)
+        reserve = Reserve(fs, path, options.reserve_bytes, held=listing.has_reserve)
+        try:
+            return _open_locked(path, options, lock, reserve, create=create)
+        except DiskFullError:
+            if not reserve.spend():
+                raise
+            return _open_locked(path, options, lock, reserve, create=create)
     except BaseException:
         lock.release()
         raise
-
-
-def _make_durable_directory(fs: FileSystem, path: str) -> None:
-    """Create a directory with all that is missing above it, so that it survives a loss of power."""
-    missing: list[str] = []
-    ancestor = path
-    while not fs.exists(ancestor):
-        missing.append(ancestor)
-        ancestor = os.path.dirname(ancestor)
-    fs.make_directory(path)
-    for directory in reversed(missing):
-        fs.sync_directory(os.path.dirname(directory))
 
 
 def _check_fresh(fs: FileSystem, path: str, listing: Listing, *, create: bool) -> None:
@@ -146,7 +148,8 @@ def _open_read_only(path: str, options: Options) -> Opened:
             state, _ = load(fs, path)
             report = RecoveryReport()
             replayed = _replay(fs, path, state, report)
-            store = Store(path, options, state, replayed, None, None)
+            none = Reserve(fs, path, 0, held=False)
+            store = Store(path, options, state, replayed, None, None, none)
             for table in store.present().tables.by_number.values():
                 table.hold()
         except (CorruptionError, StorageIOError):
@@ -162,7 +165,9 @@ def _replay(fs: FileSystem, path: str, state: ManifestState, report: RecoveryRep
     return replay(fs, path, segments, state.version.sequence, report)
 
 
-def _open_locked(path: str, options: Options, lock: FileLock, *, create: bool) -> Opened:
+def _open_locked(
+    path: str, options: Options, lock: FileLock, reserve: Reserve, *, create: bool
+) -> Opened:
     fs = options.file_system
     with translate(path, "list"):
         listing = sort_names(fs.list_directory(path))
@@ -194,9 +199,15 @@ def _open_locked(path: str, options: Options, lock: FileLock, *, create: bool) -
         active = SegmentWriter.create(options, path, state.next_segment)
         state.next_segment += 1
         state.segments[active.number] = Segment(active.number)
-        manifest = Manifest(fs, path, max([number, *listing.manifests]) + 1, state)
+        try:
+            manifest = Manifest(fs, path, max([number, *listing.manifests]) + 1, state)
+        except BaseException:
+            active.file.close()
+            raise
     _remove_orphans(fs, path, listing, state, manifest.number, report)
-    store = Store(path, options, state, replayed, manifest, active)
+    if not reserve.bytes:
+        reserve.spend()
+    store = Store(path, options, state, replayed, manifest, active, reserve)
     return Opened(store, report, lock)
 
 

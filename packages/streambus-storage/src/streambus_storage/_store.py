@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from streambus_storage._manifest import Manifest
     from streambus_storage._manifest_format import ManifestState
     from streambus_storage._options import Options
+    from streambus_storage._reserve import Reserve
     from streambus_storage._wal_reader import Replayed
 
 
@@ -98,6 +99,7 @@ class Store:
         replayed: Replayed,
         manifest: Manifest | None,
         segment: SegmentWriter | None,
+        reserve: Reserve,
     ) -> None:
         """Begin with what recovery found; without manifest and segment: read-only."""
         self.directory = directory
@@ -125,6 +127,9 @@ class Store:
         self.unsynced: list[SegmentWriter] = []  # rotated away, perhaps not synced, oldest first
         self.segment = segment
         self.prepared: SegmentWriter | None = None
+        self.reserve = reserve
+        self._reserve_lock = threading.Lock()  # guards `reserve`; nothing else is taken under it
+        self.rotations = 0
         self.snapshots: SortedList = SortedList()
         self.released: deque[int] = deque()  # snapshots let go; taken out under the write lock
         self.newest_snapshot = -1
@@ -305,13 +310,31 @@ class Store:
             or self.closing
             or self.held
             or self.state is None
+            or self.reserve.spent
         )
         self.scheduler.notify()
+
+    # -- the reserve -------------------------------------------------------------------------
+
+    def take_reserve(self) -> bool:
+        """Set the reserve aside, unless it is; return whether it is there."""
+        with self._reserve_lock:
+            return self.reserve.take()
+
+    def spend_reserve(self) -> bool:
+        """Give the reserve up, because the disk is full; return whether there was one."""
+        with self._reserve_lock:
+            spent = self.reserve.spend()
+        self.gate = True  # for puts: what is free now is for those who give space back
+        return spent
 
     # -- the log ---------------------------------------------------------------------------
 
     def create_segment(self) -> SegmentWriter:
         """Create the next log segment, durable and known to the manifest.
+
+        In a tree that was busy since it was opened, room is set aside for all that it will hold:
+        an append that makes a file longer waits for the file system's journal now and then.
 
         Raises:
             DiskFullError: There is no room.
@@ -323,8 +346,9 @@ class Store:
             assert manifest is not None
             number = manifest.state.next_segment
             manifest.state.next_segment += 1  # never reuse a number, even of a failed attempt
+            room = self.options.memtable_bytes if self.rotations else 0
             try:
-                writer = SegmentWriter.create(self.options, self.directory, number)
+                writer = SegmentWriter.create(self.options, self.directory, number, room)
             except OSError as exc:
                 path = segment_path(self.directory, number)
                 with contextlib.suppress(OSError):

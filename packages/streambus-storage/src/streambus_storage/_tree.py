@@ -20,6 +20,7 @@ from streambus_storage._compaction_worker import Compactor
 from streambus_storage._edge import Undecided, edges_of_memtables, edges_of_tables, nearest
 from streambus_storage._errors_io import translate
 from streambus_storage._flush import Flusher
+from streambus_storage._housekeeping import Housekeeper
 from streambus_storage._ingest import ingest
 from streambus_storage._keys import END_OF_KEYS, as_key, as_range, as_value
 from streambus_storage._manifest_format import ManifestEdit, Segment
@@ -69,11 +70,13 @@ class LSMTree(Readable):
         self._lock = opened.lock
         self._store = opened.store
         self._compactor = Compactor(self._store)
-        self._flusher = Flusher(self._store, lambda: self._compactor.worker.wake())
-        self._writer = Writer(self._store, lambda: self._flusher, lambda: self._compactor.worker)
+        self._flusher = Flusher(self._store, self._compactor.worker.wake)
+        self._housekeeper = Housekeeper(self._store)
+        self._writer = Writer(self._store, self._flusher, self._compactor.worker, self._housekeeper)
         if self._lock is not None:
             _fork.watch(self)
             self._store.refresh_gate()
+            self._housekeeper.wake()
             self._flusher.wake()
             self._compactor.worker.wake()
 
@@ -157,7 +160,8 @@ class LSMTree(Readable):
         """Remove all keys with start <= key < stop; else as `put`.
 
         Cost: independent of the number of keys. Tables that lie wholly in the range are
-        removed unread at the next flush.
+        removed unread, in the background, about a second later. That needs no room on the
+        disk but for `Options.reserve_bytes`.
 
         Raises:
             InvalidArgumentError: start is after stop.
@@ -432,6 +436,7 @@ class LSMTree(Readable):
         try:
             if self._lock is not None:
                 store.refresh_gate()
+                self._housekeeper.stop()
                 self._flusher.stop()
                 self._compactor.stop()
                 self._seal()
@@ -453,7 +458,12 @@ class LSMTree(Readable):
         with store.manifest_lock, translate(self.path, "close"):
             manifest = store.manifest
             assert manifest is not None
-            manifest.append(ManifestEdit(segments=sealed))
+            try:
+                manifest.append(ManifestEdit(segments=sealed))
+            except OSError:
+                if not store.spend_reserve():
+                    raise
+                manifest.append(ManifestEdit(segments=sealed))
             manifest.sync()
 
     def _release_files(self) -> None:

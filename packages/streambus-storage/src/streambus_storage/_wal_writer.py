@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from streambus_storage._names import segment_path
@@ -31,8 +32,16 @@ class SegmentWriter:
         self.synced_size = file.size
 
     @classmethod
-    def create(cls, options: Options, directory: str, number: int) -> SegmentWriter:
+    def create(
+        cls, options: Options, directory: str, number: int, room_bytes: int = 0
+    ) -> SegmentWriter:
         """Create a segment whose name and header are durable.
+
+        Args:
+            options: Of the tree.
+            directory: Of the tree.
+            number: Of the segment.
+            room_bytes: How much to set aside for it, if there is so much.
 
         Raises:
             OSError: That failed; a file may be left, which the next open removes.
@@ -42,6 +51,9 @@ class SegmentWriter:
         file = file_system.create(segment_path(directory, number))
         try:
             file.append(header)
+            if room_bytes:
+                with contextlib.suppress(OSError):  # then each append finds room for itself
+                    file.reserve(room_bytes)
             file.sync()
             file_system.sync_directory(directory)
         except BaseException:

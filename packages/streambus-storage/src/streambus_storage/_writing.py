@@ -8,6 +8,7 @@ three are made under the write lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 from typing import TYPE_CHECKING
 
 from streambus_storage._errors_io import translated
@@ -33,15 +34,18 @@ from streambus_storage.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from streambus_storage._batch import WriteBatch
     from streambus_storage._flush import Flusher
+    from streambus_storage._housekeeping import Housekeeper
     from streambus_storage._scheduler import Worker
     from streambus_storage._store import Store
+    from streambus_storage._wal_writer import SegmentWriter
 
 PARTS_BYTES = 8192
 """From this length on a value is written beside its header, instead of joined to it."""
+
+FREEING_FACTOR = 8
+"""On a full disk range deletes go on until the memtable has so many times its size."""
 
 SLOW_SECONDS = 0.001
 """Delay of a write while flush and compaction are somewhat behind."""
@@ -51,10 +55,11 @@ class Writer:
     """The write path of a tree. Thread-safe: see the store's locks."""
 
     def __init__(
-        self, store: Store, flusher: Callable[[], Flusher], compactor: Callable[[], Worker]
+        self, store: Store, flusher: Flusher, compactor: Worker, housekeeper: Housekeeper
     ) -> None:
         self._store = store
         self._flusher = flusher
+        self._housekeeper = housekeeper
         self._compactor = compactor
         self._memtable_bytes = store.options.memtable_bytes
 
@@ -102,10 +107,11 @@ class Writer:
     def write(self, batch: WriteBatch) -> int:
         """Write a batch; return the sequence number of its last operation. See `LSMTree.write`."""
         store = self._store
-        if store.gate:
-            self._pass_gate()
         keys, values, ranges = list(batch.keys), list(batch.values), list(batch.ranges)
         operations = len(keys) + len(ranges)
+        frees = bool(ranges) and values.count(None) == len(values)
+        if store.gate:
+            self._pass_gate(frees=frees)
         if not operations:
             return store.last_sequence
         payload = encode_batch_payload(keys, values, ranges)
@@ -120,19 +126,35 @@ class Writer:
             segment, active = store.target
             sequence = store.last_sequence + 1
             record = encode_batch(segment.seed, sequence, store.commit.durable, payload)
-            try:
-                segment.file.append(record)
-            except OSError as exc:
-                raise self._append_failed(exc) from exc
+            self._append(segment, record, frees=frees)
             snapshot = store.newest_snapshot
             if ranges:
                 apply_batch(active, sequence, keys, values, ranges, snapshot)
             else:
                 active.put_columns(sequence, keys, values, size, snapshot)
             last = store.last_sequence = sequence + operations - 1
+        if ranges:
+            self._housekeeper.sweep_soon()
         if active.bytes >= self._memtable_bytes:
             self._rotate_if_full()
         return last
+
+    def _append(self, segment: SegmentWriter, record: bytes, *, frees: bool) -> None:
+        """Append a batch; one that ``frees`` space may use the reserve. Under the write lock.
+
+        Raises:
+            DiskFullError, TreeFailedError: Nothing was written.
+        """
+        try:
+            try:
+                segment.file.append(record)
+            except OSError as exc:
+                full = isinstance(translated(segment.file.path, "append", exc), DiskFullError)
+                if not (frees and full and self._store.spend_reserve()):
+                    raise
+                segment.file.append(record)
+        except OSError as exc:
+            raise self._append_failed(exc) from exc
 
     def _append_failed(self, exc: OSError) -> StorageError:
         """Say what a failed append means. Under the write lock; nothing was written.
@@ -156,7 +178,7 @@ class Writer:
         """Rotate; if the next segment is not ready the memtable grows on, up to twice its size."""
         store = self._store
         if store.prepared is None:
-            self._flusher().wake()
+            self._housekeeper.wake()
             if store.prepared is None:
                 store.gate = store.gate or store.is_overfull()
                 return
@@ -183,7 +205,8 @@ class Writer:
         if fresh:
             # No state is held here: what runs now may remove the files of an older one.
             self._store.refresh_gate()
-            self._flusher().wake()
+            self._housekeeper.wake()
+            self._flusher.wake()
         return newest
 
     def _freeze(self, *, force: bool, create: bool) -> tuple[MemTable | None, bool]:
@@ -203,6 +226,7 @@ class Writer:
                 assert old is not None
                 store.prepared = None
                 store.unsynced.append(old)
+                store.rotations += 1
                 store.segment = following
                 store.counters.log_bytes += old.file.size
                 store.counters.user_bytes += active.user_bytes
@@ -214,8 +238,11 @@ class Writer:
 
     # -- the gate --------------------------------------------------------------------------
 
-    def _pass_gate(self) -> None:
+    def _pass_gate(self, *, frees: bool = False) -> None:
         """Look closer: closed, failed, full, or behind? Return when a write may go on.
+
+        Args:
+            frees: The write gives space back: it need not wait for flushes that need some.
 
         Raises:
             ClosedError, ReadOnlyError, TreeFailedError: No write is possible.
@@ -227,14 +254,21 @@ class Writer:
         if store.held:
             store.scheduler.wait(lambda: not store.held or store.closing)
             store.check_writable()
+        if frees and (store.reserve.spent or isinstance(store.background_error, DiskFullError)):
+            if store.present().active.bytes < FREEING_FACTOR * self._memtable_bytes:
+                return
+        elif store.reserve.spent and not store.take_reserve():
+            path = store.reserve.path
+            raise DiskFullError(path, "append", OSError(errno.ENOSPC, "the reserve is spent"))
         if store.is_overfull() and (
             store.prepared is not None or isinstance(store.background_error, DiskFullError)
         ):
             self.rotate(force=False)
         store.refresh_gate()
         if store.pressure is Pressure.STOP:
-            self._flusher().wake()
-            self._compactor().wake()
+            self._housekeeper.wake()
+            self._flusher.wake()
+            self._compactor.wake()
             if store.pressure is Pressure.STOP:
                 self._stall()
         elif store.pressure is Pressure.SLOW:

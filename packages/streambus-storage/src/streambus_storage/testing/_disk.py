@@ -58,7 +58,7 @@ class SimulatedFileSystem:
         on_call: is told every call before it takes effect, and may raise, look around and make
             a `power_cut`.
         trace: every call in order, if set to a list.
-        used_bytes: content of all files that have a name.
+        used_bytes: content of all files that have a name, and the room set aside for them.
     """
 
     def __init__(self, *, capacity_bytes: int | None = None) -> None:
@@ -144,7 +144,7 @@ class SimulatedFileSystem:
         after = SimulatedFileSystem()
         after._root = copy(self._root)
         after._found = {"": after._root}
-        after.used_bytes = sum(len(file.data) for file in copies.values())
+        after.used_bytes = sum(file.room_bytes for file in copies.values())
         return after
 
     def process_kill(self) -> SimulatedFileSystem:
@@ -216,10 +216,10 @@ class SimulatedFileSystem:
     def damage(self, path: str, offset: int, data: bytes) -> None:
         """Put other bytes into a file, behind everybody's back; they are durable."""
         file = self._file(path)
-        content = bytearray(file.data)
+        content, before = bytearray(file.data), file.room_bytes
         content[offset : offset + len(data)] = data
-        self.used_bytes += len(content) - len(file.data)
         file.data = content if file.writers else bytes(content)
+        self.used_bytes += file.room_bytes - before
         file.synced = max(file.synced, min(len(content), offset + len(data)))
 
     def flip_bit(self, path: str, offset: int, bit: int = 0) -> None:
@@ -229,8 +229,9 @@ class SimulatedFileSystem:
     def shorten(self, path: str, length: int) -> None:
         """Cut a file off after ``length`` bytes, durably."""
         file = self._file(path)
-        self.used_bytes -= max(0, len(file.data) - length)
+        before = file.room_bytes
         file.data = file.data[:length]
+        self.used_bytes += file.room_bytes - before
         file.synced = min(file.synced, length)
 
     # The door.
@@ -453,4 +454,4 @@ class SimulatedFileSystem:
     def _unlinked(self, file: File) -> None:
         file.links -= 1
         if not file.links:
-            self.used_bytes -= len(file.data)
+            self.used_bytes -= file.room_bytes

@@ -13,6 +13,7 @@ KINDS = (
     "open_append",
     "open_read",
     "append",
+    "reserve",
     "sync",
     "read",
     "size",

@@ -45,8 +45,8 @@ class SimulatedAppendFile:
                 self.size += length
             raise disk.error(fault, self.path)
         room = disk.room_bytes
-        if room is not None and self.size + length - len(file.data) > room:
-            fits = room + len(file.data) - self.size
+        if room is not None and self.size + length - file.room_bytes > room:
+            fits = room + file.room_bytes - self.size
             disk.used_bytes += file.write(self.size, data[: max(0, fits)])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         disk.used_bytes += file.write(self.size, data)
@@ -54,6 +54,19 @@ class SimulatedAppendFile:
 
     def append_parts(self, parts: Sequence[Buffer]) -> None:
         self.append(b"".join(parts))
+
+    def reserve(self, length: int) -> None:
+        file = self._opened()
+        disk = self._disk
+        fault = disk.enter("reserve", self.path)
+        if fault is not None and fault.effect != "done":
+            raise disk.error(fault, self.path)
+        room = disk.room_bytes
+        if room is not None and length - file.room_bytes > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+        disk.used_bytes += file.reserve(length)
+        if fault is not None:
+            raise disk.error(fault, self.path)
 
     def sync(self) -> None:
         file = self._opened()

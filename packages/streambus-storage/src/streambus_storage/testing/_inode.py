@@ -24,7 +24,7 @@ SECTOR_BYTES = 512
 class File:
     """The content of a file, whatever names it has."""
 
-    __slots__ = ("data", "links", "locked", "lost", "synced", "writers")
+    __slots__ = ("data", "links", "locked", "lost", "reserved", "synced", "writers")
 
     def __init__(self, data: bytes | bytearray = b"", synced: int = 0) -> None:
         self.data = data
@@ -33,6 +33,18 @@ class File:
         self.links = 0
         self.writers = 0
         self.locked = False
+        self.reserved = 0
+
+    @property
+    def room_bytes(self) -> int:
+        """What the file takes of the disk: its length, or what was set aside for it."""
+        return max(len(self.data), self.reserved)
+
+    def reserve(self, length: int) -> int:
+        """Set room aside, or give it back; return by how much the file's room grew."""
+        before = self.room_bytes
+        self.reserved = length
+        return self.room_bytes - before
 
     def own(self) -> bytearray:
         """The content for writing: a private copy, if it was shared."""
@@ -41,13 +53,13 @@ class File:
         return self.data
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
-        """Put bytes at ``offset`` (at most the length) and return by how much the file grew."""
+        """Put bytes at ``offset`` (at most the length); return by how much its room grew."""
         content = self.own()
-        before = len(content)
+        before = self.room_bytes
         content[offset : offset + len(data)] = data
         if offset < self.synced:
             self.synced = offset
-        return len(content) - before
+        return self.room_bytes - before
 
     def sync(self) -> None:
         """Everything is on the platter, except for what was lost before."""
@@ -72,6 +84,7 @@ class File:
         made = File(self.share(), self.synced)
         made.lost = list(self.lost)
         made.links = self.links
+        made.reserved = self.reserved
         return made
 
     def after_cut(self, source: random.Random, mode: str) -> File:
@@ -91,7 +104,9 @@ class File:
                 end = min(end, len(left))
                 left[start:end] = bytes(max(0, end - start))
             left = bytes(left)
-        return File(left, len(left))
+        made = File(left, len(left))
+        made.reserved = self.reserved
+        return made
 
     def _damaged_tail(self, source: random.Random, mode: str) -> bytes:
         """Lose a part of the unsynced bytes: torn at a byte, or block by block."""

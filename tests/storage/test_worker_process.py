@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streambus_storage import DiskFullError, LSMTree, Options, _helper, _helper_main, _jobs
+from streambus_storage import (
+    DiskFullError,
+    LSMTree,
+    Options,
+    _jobs,
+    _worker_process,
+    _worker_process_main,
+)
 from streambus_storage._pacer import Cancelled
 from tests.storage.scenarios.disk import new_world, open_tree
 
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streambus_storage import KeyPartitioner
-    from streambus_storage._helper import Helper
+    from streambus_storage._worker_process import Helper
 
 COUNT = 1_500
 
@@ -34,7 +41,7 @@ def partition_of(key: bytes) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _every_job_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_helper, "LEAST_ENTRIES", 100)
+    monkeypatch.setattr(_worker_process, "LEAST_ENTRIES", 100)
 
 
 def helpers(tree: LSMTree) -> list[Helper]:
@@ -179,7 +186,7 @@ def test_damaged_segment_is_flushed_from_memory(tmp_path: Path) -> None:
 
 
 def test_idle_helper_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_helper, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(_worker_process, "IDLE_SECONDS", 0.05)
     with LSMTree.open(str(tmp_path / "tree")) as tree:
         write_everything(tree)
         ended = threading.Event()
@@ -204,14 +211,14 @@ def test_closing_does_not_wait_for_a_helper_that_hangs(
         for number in range(COUNT):
             tree.put(b"%05d" % number, b"w")
         store = tree._store
-        job = _jobs.FlushJob(str(path), _helper.portable(store.options), 1, 0, 1, 1)
+        job = _jobs.FlushJob(str(path), _worker_process.portable(store.options), 1, 0, 1, 1)
         with pytest.raises(Cancelled):
             helpers(tree)[0].run(job, lambda: True)
         assert not running(tree)
         tree.flush()
         [process] = running(tree)
         process.send_signal(signal.SIGSTOP)
-        monkeypatch.setattr(_helper, "_EXIT_SECONDS", 0.1)
+        monkeypatch.setattr(_worker_process, "_EXIT_SECONDS", 0.1)
     with LSMTree.open(str(path)) as tree:
         assert set(dict(tree.scan()).values()) == {b"w"}
 
@@ -225,7 +232,7 @@ class ThreadInsteadOfProcess:
         self.stdin, self.stdout = open(requests, "wb", 0), open(answers, "rb", 0)  # noqa: SIM115 - closed by its user
 
         def run() -> None:
-            _helper_main.main(child_reads, child_writes)
+            _worker_process_main.main(child_reads, child_writes)
             os.close(child_reads)
             os.close(child_writes)
 
@@ -286,12 +293,12 @@ def test_helper_ends_when_its_tree_goes_in_the_middle(tmp_path: Path, in_threads
             assert job is None, "nobody knows how long a segment is that is still written to"
             store = tree._store
             length = store.target[0].file.size
-            job = _jobs.FlushJob(path, _helper.portable(store.options), 1, length, 1, COUNT)
+            job = _jobs.FlushJob(path, _worker_process.portable(store.options), 1, length, 1, COUNT)
             requests, answers = helper._start()
             if after != "nothing":
-                _helper_main.send(requests, pickle.dumps(job))
+                _worker_process_main.send(requests, pickle.dumps(job))
             if after == "number":
-                assert pickle.loads(_helper_main.receive(answers)) == ("number", None)
+                assert pickle.loads(_worker_process_main.receive(answers)) == ("number", None)
             [process] = running(tree)
             process.kill()
             process.wait(30)
@@ -308,7 +315,7 @@ def test_full_disk_is_told_by_the_helper(
         for number in range(COUNT):
             tree.put(b"%05d" % number, b"v")
         with monkeypatch.context() as patch:
-            patch.setattr(_helper_main.TableBuilder, "finish", full)
+            patch.setattr("streambus_storage._table_builder.TableBuilder.finish", full)
             with pytest.raises(DiskFullError):
                 tree.flush()
         tree.flush()

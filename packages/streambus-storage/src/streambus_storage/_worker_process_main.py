@@ -1,4 +1,4 @@
-"""The helper process: carries out jobs of a tree in another interpreter; see `_helper`.
+"""The helper process: carries out jobs of a tree in another interpreter; see `_worker_process`.
 
 It is started with the two ends of a conversation as standard input and output, and ends when
 the input does: with its tree, or when that is killed. It asks for the number of each new table,

@@ -28,9 +28,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from streambus_storage._filesystem import RealFileSystem
-from streambus_storage._helper_main import receive, send
 from streambus_storage._pacer import Cancelled
 from streambus_storage._scheduler import ThreadScheduler
+from streambus_storage._worker_process_main import receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ _POLL_MS = 50
 _EXIT_SECONDS = 5.0
 _BOOTSTRAP = (
     "import sys; sys.path[:] = sys.argv[1:]\n"
-    "from streambus_storage._helper_main import main; main(0, 1)"
+    "from streambus_storage._worker_process_main import main; main(0, 1)"
 )
 
 logger = logging.getLogger("streambus_storage")
