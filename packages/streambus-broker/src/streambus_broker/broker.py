@@ -23,6 +23,7 @@ from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.config.addresses import OFF, split_address
 from streambus_broker.errors import ConfigError, DataDirectoryError, SettingError
 from streambus_broker.log.keys import partition_of
+from streambus_broker.log.producers import IdleProducers
 from streambus_broker.log.retention import expired, plausible_now
 from streambus_broker.log.store import LogStore
 from streambus_broker.metadata.registry import NodeStarted
@@ -60,6 +61,7 @@ _META_MEMTABLE_BYTES = 1024 * 1024
 _META_CACHE_BYTES = 1024 * 1024
 _DRAIN_POLL_S = 0.005
 _OBSERVE_DELAY_S = 0.25
+_MARK_S = 2.0
 
 
 def _wall_clock_ms() -> int:
@@ -256,6 +258,7 @@ class Broker:
         """Begin what runs beside serving."""
         del stack
         tasks.start_soon(self.node.reclaim)
+        tasks.start_soon(self._keep_producers)
 
     async def _hand_over(self) -> None:
         """Before a shutdown: give others what this broker does for them."""
@@ -276,6 +279,7 @@ class Broker:
         for connection in list(server.connections):
             connection.transport.abort()
         with contextlib.suppress(StorageError):
+            self._mark_all()
             self.data_tree.sync()
         self._logger.info("stop", "broker stopped")
         self._sink.start()
@@ -410,6 +414,32 @@ class Broker:
                     )
                 await asyncio.sleep(0)
             node.retention_rounds += 1
+
+    async def _keep_producers(self) -> None:
+        """Now and then, note what the partitions know of their producers; forget the idle ones."""
+        node = self.node
+        forgetting = IdleProducers(self.config.producer_idle_ms_max, node.loop.time())
+        while True:
+            await asyncio.sleep(_MARK_S)
+            rounds_max = forgetting.due(node.loop.time())
+            for log in list(node.logs.values()):
+                if rounds_max:
+                    log.producers.expire(rounds_max)
+                try:
+                    node.store.mark(log)
+                except StorageError as error:
+                    node.storage_failed("mark", error)
+                    break
+                await asyncio.sleep(0)
+
+    def _mark_all(self) -> None:
+        """At the end: spare the next start the reading of what this one knows.
+
+        Raises:
+            StorageError: It will be read.
+        """
+        for log in self.node.logs.values():
+            self.node.store.mark(log)
 
     # --- what others ask -----------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from streambus_broker.log.durability import DurabilityQueue
 from streambus_broker.log.partition import PartitionLog
+from streambus_broker.log.producers import ProducerLimits, ProducerStates
 from streambus_broker.log.waits import WaitSet
 from streambus_broker.metadata.registry import Changes, Command, DeleteTopic, Reclaimed
 from streambus_broker.metadata.store import encode_changes
@@ -35,6 +36,7 @@ class Node:
 
     Attributes:
         logs: The partitions served here, by topic and number.
+        producer_limits: How many producers the partitions may remember.
         waits: Fetches that wait for records.
         durability: Tells acknowledgements by all when the data tree is synced.
         advertised: ``(host, port)`` that clients are told.
@@ -64,6 +66,9 @@ class Node:
         self.random = random
         self.logger = logger
         self.logs: dict[tuple[str, int], PartitionLog] = {}
+        self.producer_limits = ProducerLimits(
+            config.producers_per_partition_max, config.producers_max
+        )
         self.waits = WaitSet()
         self.durability = DurabilityQueue(store.tree, loop, server.flush_dirty)
         self.meta_durability = DurabilityQueue(meta, loop, server.flush_dirty)
@@ -104,11 +109,18 @@ class Node:
                 continue
             if self.config.node_id not in record.replicas:
                 continue
-            log = PartitionLog(topic.name, number, record.partition_id, settings)
+            log = PartitionLog(
+                topic.name,
+                number,
+                record.partition_id,
+                settings,
+                producers=ProducerStates(self.producer_limits),
+            )
             log.leader_epoch = self.leader_epoch(record)
             log.leads = record.leader == self.config.node_id
             if not new:
                 self.store.recover(log)
+                self.store.recover_producers(log)
             self.logs[topic.name, number] = log
 
     def _close_topic(self, topic: TopicRecord) -> None:
@@ -116,6 +128,7 @@ class Node:
             log = self.logs.pop((topic.name, number), None)
             if log is not None:
                 log.leads = False  # whoever still holds it must not write
+                log.producers.clear()
             self.store.tail.forget(record.partition_id)
             self.server.due.extend(self.waits.all_of(record.partition_id))
 

@@ -55,6 +55,7 @@ class ErrorCode(IntEnum):
     NO_REASSIGNMENT = 39
     OFFSET_NOT_AVAILABLE = 40
     NO_QUORUM = 41
+    DUPLICATE_SEQUENCE = 42
 
     @property
     def retriable(self) -> bool:
@@ -130,5 +131,6 @@ _ADVICE: dict[ErrorCode, str] = {
     ErrorCode.UNKNOWN_BROKER: "There is no broker of this id; see the list of members.",
     ErrorCode.NO_REASSIGNMENT: "No reassignment of this partition is under way.",
     ErrorCode.OFFSET_NOT_AVAILABLE: "A new leader does not know the end yet; try again.",
+    ErrorCode.DUPLICATE_SEQUENCE: "The batch is in the log already, its offset is not known.",
     ErrorCode.NO_QUORUM: "No majority of the voters can be reached; try again.",
 }

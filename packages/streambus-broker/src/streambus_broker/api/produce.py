@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streambus_broker.log.producers import SequenceError
 from streambus_broker.metadata.registry import CommandError
 from streambus_broker.network.connection import response_frame
 from streambus_protocol import (
     ACKS_ALL,
     ACKS_LEADER,
     ACKS_NONE,
+    NO_PRODUCER_ID,
     ApiKey,
     ErrorCode,
     ProducePartition,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streambus_broker.log.partition import PartitionLog
+    from streambus_broker.log.producers import AppendedBatch
     from streambus_broker.network.connection import Connection
     from streambus_broker.node import Node
 
@@ -152,7 +155,7 @@ class ProduceApi:
                     pending.stalled = True
                     return False
                 result = self._refused(error)
-            except (ProtocolError, StorageError, RefusedError) as error:
+            except (ProtocolError, StorageError, RefusedError, SequenceError) as error:
                 result = self._refused(error)
             results.append(result)
         return True
@@ -214,6 +217,10 @@ class ProduceApi:
         node, log = self._node, lane.log
         try:
             header = check_produced_batch(batch, log.settings.max_message_bytes)
+            if header.producer_id != NO_PRODUCER_ID:
+                known = log.producers.check(header)
+                if known is not None:
+                    return self._answer_again(connection, lane, correlation_id, known)
             base_offset, sequence = node.store.append(log, header, batch)
         except WriteStallError:
             part = ProducePartition(log.topic, log.partition, bytes(batch))
@@ -222,7 +229,7 @@ class ProduceApi:
             pending.stalled = True
             self._go_on_later(pending)
             return None
-        except (ProtocolError, StorageError) as error:
+        except (ProtocolError, StorageError, SequenceError) as error:
             result = self._refused(error)
             if lane.acks == ACKS_NONE:
                 return None
@@ -246,6 +253,17 @@ class ProduceApi:
             )
         return None
 
+    def _answer_again(
+        self, connection: Connection, lane: _Lane, correlation_id: int, known: AppendedBatch
+    ) -> bytes | None:
+        """Answer a batch that is in the log already as it was, or would have been, answered."""
+        part = ProducePartition(lane.log.topic, lane.log.partition, b"")
+        request = ProduceRequest(lane.acks, 0, (part,))
+        pending = _Pending(connection, lane.version, correlation_id, request)
+        pending.results.append((0, None, known.base_offset, -1, lane.log.log_start_offset))
+        pending.sequence = self._node.store.tree.last_sequence
+        return self._acknowledge(pending)
+
     def _remember(
         self, connection: Connection, version: int, request: ProduceRequest, body: bytes
     ) -> None:
@@ -264,6 +282,11 @@ class ProduceApi:
         if log is None or not log.leads or node.closing:
             raise RefusedError(*self._why_not(topic, partition))
         header = check_produced_batch(batch, log.settings.max_message_bytes)
+        if header.producer_id != NO_PRODUCER_ID:
+            known = log.producers.check(header)
+            if known is not None:  # durable when everything is that was written by now
+                result = (0, None, known.base_offset, -1, log.log_start_offset)
+                return result, node.store.tree.last_sequence
         append_time_ms = -1
         if log.rewrite is not None:
             now_ms = node.clock_ms()

@@ -10,6 +10,7 @@ from streambus_broker.api.cluster import ClusterApi
 from streambus_broker.api.fetch import FetchApi
 from streambus_broker.api.offsets import OffsetsApi
 from streambus_broker.api.produce import ProduceApi
+from streambus_broker.api.producer_ids import ProducerIds, ProducersApi, ids_of_single_broker
 from streambus_broker.api.topics import TopicsApi
 from streambus_broker.network.connection import ApiStats, Route
 from streambus_protocol import APIS, ApiKey
@@ -45,6 +46,7 @@ def serve_apis(
     produce_api: type[ProduceApi] = ProduceApi,
     offsets_api: type[OffsetsApi] = OffsetsApi,
     cluster_api: Callable[[Node, TopicsApi, Callable[[], Health]], ClusterApi] = ClusterApi,
+    producer_ids: ProducerIds | None = None,
     more: Mapping[ApiKey, Callable[[Connection, int, int, bytes], bytes | None]] | None = None,
 ) -> Apis:
     """Build the table for every version that the protocol speaks.
@@ -55,12 +57,14 @@ def serve_apis(
         produce_api: How PRODUCE is served.
         offsets_api: How LIST_OFFSETS is served.
         cluster_api: How HANDSHAKE, METADATA and HEALTH are served.
+        producer_ids: Gives producer ids out; from the node's own metadata by default.
         more: Further APIs.
     """
     produce = produce_api(node)
     fetch = FetchApi(node, asyncio.get_running_loop())
     topics = TopicsApi(node)
     cluster = cluster_api(node, topics, health)
+    producers = ProducersApi(node, producer_ids or ids_of_single_broker(node))
     handlers = {
         ApiKey.HANDSHAKE: cluster.handshake,
         ApiKey.METADATA: cluster.metadata,
@@ -73,6 +77,7 @@ def serve_apis(
         ApiKey.DESCRIBE_TOPICS: topics.describe,
         ApiKey.HEALTH: cluster.health,
         ApiKey.DESCRIBE_CLUSTER: cluster.describe,
+        ApiKey.INIT_PRODUCER_ID: producers.init,
         **(more or {}),
     }
     stats = {key.name.lower(): ApiStats() for key in handlers}

@@ -1,4 +1,4 @@
-"""The requests of a cluster: between brokers, for its operation, and for idempotent producers."""
+"""The requests of a cluster: between brokers, and for its operation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from streambus_broker.api.cluster import ClusterApi
 from streambus_broker.api.offsets import OffsetsApi
 from streambus_broker.api.produce import partition_problem
+from streambus_broker.api.producer_ids import ProducerIds
 from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.describe import describe_cluster
 from streambus_broker.cluster.group import UncertainError
 from streambus_broker.cluster.produce import ClusterProduceApi
-from streambus_broker.cluster.producer_ids import ProducerIds
-from streambus_broker.metadata.registry import CommandError
+from streambus_broker.metadata.registry import CommandError, TakeProducerIds
 from streambus_broker.network.connection import error_frame, response_frame
 from streambus_protocol import (
     LATEST,
@@ -29,8 +29,6 @@ from streambus_protocol import (
     EpochEndOffset,
     ErrorCode,
     FoundOffset,
-    InitProducerIdRequest,
-    InitProducerIdResponse,
     MetadataRequest,
     MetadataResponse,
     OffsetForLeaderEpochRequest,
@@ -175,7 +173,6 @@ class OperationsApi:
         self._node = node
         self._group = group
         self._member = member
-        self._ids = ProducerIds(group)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- between brokers -----------------------------------------------------------------------
@@ -213,22 +210,6 @@ class OperationsApi:
             found.append(EpochEndOffset(0, None, end.epoch, end.end_offset))
         encoded = encode_message(OffsetForLeaderEpochResponse(tuple(found)), version)
         return response_frame(ApiKey.OFFSET_FOR_LEADER_EPOCH, version, correlation_id, encoded)
-
-    # --- producers -----------------------------------------------------------------------------
-
-    def init_producer(
-        self, connection: Connection, version: int, correlation_id: int, body: bytes
-    ) -> None:
-        """INIT_PRODUCER_ID."""
-        decode_message(InitProducerIdRequest, body, version)
-
-        async def answer() -> tuple[Any, ...]:
-            try:
-                return InitProducerIdResponse(0, None, await self._ids.take(), 0)
-            except CommandError as error:
-                return InitProducerIdResponse(error.code, error.detail, -1, -1)
-
-        self._later(ApiKey.INIT_PRODUCER_ID, connection, version, correlation_id, answer)
 
     # --- operation -----------------------------------------------------------------------------
 
@@ -360,6 +341,19 @@ class OperationsApi:
         task.add_done_callback(self._tasks.discard)
 
 
+def ids_of_cluster(node: ClusterNode, group: MetadataGroup) -> ProducerIds:
+    """Producer ids whose blocks come from the metadata group."""
+
+    async def take_block(count: int) -> int:
+        try:
+            first: int = await group.propose(TakeProducerIds(count))
+        except UncertainError as exc:
+            raise CommandError(ErrorCode.REQUEST_TIMED_OUT, str(exc)) from exc
+        return first
+
+    return ProducerIds(take_block, lambda: node.state.next_producer_id, node.random)
+
+
 def serve_cluster_apis(
     node: ClusterNode, group: MetadataGroup, member: Member, health: Callable[[], Health]
 ) -> Apis:
@@ -377,8 +371,8 @@ def serve_cluster_apis(
         produce_api=ClusterProduceApi,
         offsets_api=ClusteredOffsetsApi,
         cluster_api=cluster_api,
+        producer_ids=ids_of_cluster(node, group),
         more={
-            ApiKey.INIT_PRODUCER_ID: operations.init_producer,
             ApiKey.OFFSET_FOR_LEADER_EPOCH: operations.epoch_ends,
             ApiKey.DESCRIBE_CLUSTER: operations.describe,
             ApiKey.ALTER_MEMBER: operations.alter_member,

@@ -19,6 +19,7 @@ from streambus_broker.cluster.state import ClusterState
 from streambus_broker.cluster.throttle import Throttle
 from streambus_broker.config.addresses import parse_voters, split_address
 from streambus_broker.errors import BrokerError, DataDirectoryError
+from streambus_broker.log.producers import IdleProducers
 from streambus_broker.metadata.registry import CommandError
 from streambus_broker.observe.health import Component, Health
 from streambus_protocol import (
@@ -47,7 +48,6 @@ _JOIN_TIMEOUT_S = 5.0
 _JOIN_PAUSE_S = 0.2
 _FAREWELL_S = 0.05
 _CHECKPOINT_S = 5.0
-_PRODUCERS_CHECK_S = 60.0
 
 
 class JoinError(BrokerError):
@@ -223,13 +223,13 @@ class ClusterBroker(Broker):
         """Now and then, note how far replicas are, and forget idle producers."""
         node = self.node
         settled = False
-        forgotten_s = node.loop.time()
+        forgetting = IdleProducers(self.config.producer_idle_ms_max, node.loop.time())
         while True:
             await asyncio.sleep(_CHECKPOINT_S)
             if not settled and node.me is not None:
                 settled = True
                 node.remove_unknown()
-            now_s = node.loop.time()
+            rounds_max = forgetting.due(node.loop.time())
             for replica in list(node.replicas.values()):
                 stored = replica.stored
                 try:
@@ -237,11 +237,13 @@ class ClusterBroker(Broker):
                 except StorageError as error:
                     node.storage_failed("checkpoint", error)
                     break
-                if now_s - forgotten_s > _PRODUCERS_CHECK_S:
-                    stored.producers.expire(stored.log.max_timestamp_ms)
-            if now_s - forgotten_s > _PRODUCERS_CHECK_S:
-                forgotten_s = now_s
+                if rounds_max:
+                    stored.producers.expire(rounds_max)
             self.group.follow_addresses()
+
+    def _mark_all(self) -> None:
+        for replica in self.node.replicas.values():
+            replica.stored.checkpoint_if_moved()
 
     async def _hand_over(self) -> None:
         if self.failed.is_set():

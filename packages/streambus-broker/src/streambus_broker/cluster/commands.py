@@ -11,7 +11,12 @@ from typing import Any
 
 import msgpack
 
-from streambus_broker.metadata.registry import AlterTopic, CreateTopic, DeleteTopic
+from streambus_broker.metadata.registry import (
+    AlterTopic,
+    CreateTopic,
+    DeleteTopic,
+    TakeProducerIds,
+)
 
 FORMAT_VERSION = 1
 
@@ -110,13 +115,6 @@ class ElectLeaders:
 
     partitions: tuple[tuple[str, int], ...] | None
     unclean: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TakeProducerIds:
-    """Hand out a block of producer ids, for good."""
-
-    count: int
 
 
 ClusterCommand = (

@@ -17,6 +17,7 @@ from streambus_broker.cluster.replica import NOBODY, Replica
 from streambus_broker.cluster.replica_log import ReplicaLog, drop_marks
 from streambus_broker.log.keys import partition_prefix, start_mark_key
 from streambus_broker.log.partition import PartitionLog
+from streambus_broker.log.producers import ProducerStates
 from streambus_broker.metadata.registry import CommandError, DeleteTopic
 from streambus_broker.node import Node
 from streambus_protocol import ErrorCode
@@ -141,7 +142,14 @@ class ClusterNode(Node):
 
     def _open(self, topic: TopicRecord, number: int, record: PartitionRecord) -> Replica:
         settings = self._defaults.overridden(topic.overrides)
-        log = PartitionLog(topic.name, number, record.partition_id, settings, leads=False)
+        log = PartitionLog(
+            topic.name,
+            number,
+            record.partition_id,
+            settings,
+            leads=False,
+            producers=ProducerStates(self.producer_limits),
+        )
         stored = ReplicaLog(log, self.store)
         stored.recover()
         replica = Replica(topic.name, number, stored, record)
@@ -202,6 +210,7 @@ class ClusterNode(Node):
         self.fetchers.follow(replica)
         self.sessions.ended(partition_id)
         self.logs.pop((replica.topic, replica.partition), None)
+        replica.stored.producers.clear()
         self.server.due += self.waits.all_of(partition_id)
         self._remove_records([partition_id])
 

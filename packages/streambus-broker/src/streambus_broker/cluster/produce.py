@@ -11,11 +11,12 @@ from streambus_broker.api.produce import (
     RefusedError,
     encode_produced,
 )
-from streambus_broker.cluster.producers import SequenceError
+from streambus_broker.log.producers import SequenceError
 from streambus_protocol import (
     ACKS_ALL,
     ACKS_LEADER,
     ACKS_NONE,
+    NO_PRODUCER_ID,
     ErrorCode,
     ProduceRequest,
     ProtocolError,
@@ -136,7 +137,7 @@ class ClusterProduceApi(ProduceApi):
         if log is None or replica is None or replica.leading is None or node.closing:
             raise RefusedError(*self._why_not(topic, partition))
         header = check_produced_batch(batch, log.settings.max_message_bytes)
-        if header.producer_id >= 0:
+        if header.producer_id != NO_PRODUCER_ID:
             known = replica.stored.producers.check(header)
             if known is not None:
                 result = (0, None, known.base_offset, -1, log.log_start_offset)

@@ -1,53 +1,37 @@
 """One replica's log with what replication keeps beside it: epochs, producers, durable end.
 
-Marks lie in the data tree under partition 0, like the start marks, told apart by their high bits::
-
-    u64 0   u64 partition_id | 1 << 61     leader epochs, written with an epoch's first batch
-    u64 0   u64 partition_id | 2 << 61     high watermark and producer states, now and then
-
-The high watermark on disk may be behind, never ahead. Producer states that are behind are brought
-up to date from the headers of the batches that follow.
+Leader epochs are written with an epoch's first batch, high watermark and producer states now and
+then (`streambus_broker.log.keys`). The high watermark on disk may be behind, never ahead. Producer
+states that are behind are brought up to date from the headers of the batches that follow.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-import msgpack
-
 from streambus_broker.cluster.epochs import LeaderEpochs
-from streambus_broker.cluster.producers import ProducerStates
 from streambus_broker.errors import StoredStateError
 from streambus_broker.log.keys import (
-    KEY,
-    TOTALS_BYTES,
     StartMark,
     batch_key,
     encode_start_mark,
+    epochs_key,
     partition_prefix,
     start_mark_key,
+    state_key,
 )
-from streambus_protocol import check_batch, iterate_batches, read_batch_header
+from streambus_broker.log.producer_marks import learn_producers, load_mark, store_mark
+from streambus_protocol import check_batch, iterate_batches
 from streambus_protocol.errors import CorruptBatchError
-from streambus_storage import WriteBatch
+from streambus_storage import StorageError, WriteBatch
 
 if TYPE_CHECKING:
     from streambus_broker.log.partition import PartitionLog
     from streambus_broker.log.store import LogStore
     from streambus_protocol import BatchHeader
 
-_EPOCHS, _STATE = 1 << 61, 2 << 61
 CHECKPOINT_BATCHES = 2_000  # headers to read again after a crash, at most
-
-
-def epochs_key(partition_id: int) -> bytes:
-    """The key of a partition's leader epochs."""
-    return KEY.pack(0, partition_id | _EPOCHS)
-
-
-def state_key(partition_id: int) -> bytes:
-    """The key of a partition's high watermark and producer states."""
-    return KEY.pack(0, partition_id | _STATE)
 
 
 class ReplicaLog:
@@ -66,7 +50,7 @@ class ReplicaLog:
         self.log = log
         self.store = store
         self.epochs = LeaderEpochs()
-        self.producers = ProducerStates()
+        self.producers = log.producers
         self.durable = 0
         self._unsaved = 0
 
@@ -85,34 +69,15 @@ class ReplicaLog:
             if stored is not None:
                 self.epochs = LeaderEpochs.decode(stored)
                 self.epochs.cut(log.next_offset)
-            watermark, known_to = log.log_start_offset, log.log_start_offset
-            stored = tree.get(state_key(log.partition_id))
-            if stored is not None:
-                watermark, producers = msgpack.unpackb(stored)
-                known_to = self.producers.load(producers)
-        except (ValueError, TypeError, msgpack.UnpackException) as exc:
+            watermark, known_to = load_mark(tree, log) or (log.log_start_offset,) * 2
+        except ValueError as exc:
             raise StoredStateError(
                 self.store.path,
                 f"what is kept beside {log.topic}/{log.partition} cannot be read: {exc}",
                 "remove the data directory, the other replicas have the records",
             ) from exc
         log.high_watermark = max(log.log_start_offset, min(watermark, log.next_offset))
-        if known_to > log.next_offset:  # the log lost its end: that state knows too much
-            self.producers.clear()
-            known_to = log.log_start_offset
-        self._replay(known_to)
-
-    def _replay(self, offset: int) -> None:
-        """Learn producers from the batches from ``offset`` on."""
-        log = self.log
-        start, stop = batch_key(log.partition_id, offset), partition_prefix(log.partition_id + 1)
-        found = self.store.tree.scan(start, stop)
-        try:
-            for _, value in found:
-                header = read_batch_header(value, TOTALS_BYTES)
-                self.producers.appended(header, header.base_offset)
-        finally:
-            found.close()
+        learn_producers(tree, log, known_to)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -177,7 +142,8 @@ class ReplicaLog:
             self.producers.appended(header, base_offset)
         self._unsaved += 1
         if self._unsaved >= CHECKPOINT_BATCHES:
-            self.checkpoint()
+            with contextlib.suppress(StorageError):  # the batch is written; tried again later
+                self.checkpoint()
 
     def checkpoint(self) -> None:
         """Store the high watermark and the producer states as they are.
@@ -185,9 +151,7 @@ class ReplicaLog:
         Raises:
             StorageError: The older ones stay in force, which costs time after a crash and no more.
         """
-        log = self.log
-        state = [log.high_watermark, self.producers.encode(log.next_offset)]
-        self.store.tree.put(state_key(log.partition_id), msgpack.packb(state))
+        store_mark(self.store.tree, self.log)
         self._unsaved = 0
 
     def checkpoint_if_moved(self) -> None:
@@ -244,7 +208,7 @@ class ReplicaLog:
         self.store.tail.forget(self.log.partition_id)
         self.durable = min(self.durable, end)
         self.producers.clear()
-        self._replay(self.log.log_start_offset)
+        learn_producers(self.store.tree, self.log, self.log.log_start_offset)
 
 
 def drop_marks(batch: WriteBatch, partition_id: int) -> None:

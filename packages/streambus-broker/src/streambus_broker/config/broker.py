@@ -14,6 +14,7 @@ from streambus_broker.config.addresses import (
     split_address,
 )
 from streambus_broker.config.table import (
+    DAY_MS,
     GIB,
     HOUR_MS,
     INT64_MAX,
@@ -171,6 +172,19 @@ class BrokerConfig:
     )  # fmt: skip
 
     auto_create_topics: bool = setting(False, "create a topic on the first produce to it")
+    producers_per_partition_max: int = setting(
+        2_000,
+        "idempotent producers that a partition remembers; beyond it the longest silent are forgotten",
+        minimum=10, maximum=1_000_000,
+    )  # fmt: skip
+    producers_max: int = setting(
+        100_000, "the same for all partitions of this broker together; about 1 KB of memory each",
+        minimum=10, maximum=100_000_000,
+    )  # fmt: skip
+    producer_idle_ms_max: int = setting(
+        DAY_MS, "time in ms after which a partition forgets a producer that wrote nothing",
+        minimum=SECOND_MS, maximum=INT64_MAX,
+    )  # fmt: skip
     default_partitions: int = setting(
         1, "partitions of a topic that does not say how many", minimum=1, maximum=10_000
     )

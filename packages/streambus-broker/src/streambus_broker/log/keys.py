@@ -4,6 +4,8 @@ Keys, all big-endian, so that order in the tree is order in the log::
 
     u64 partition_id  u64 base_offset        one record batch
     u64 0             u64 partition_id       the partition's start mark
+    u64 0             u64 partition_id | 1 << 61   its leader epochs (in a cluster)
+    u64 0             u64 partition_id | 2 << 61   its high watermark and producer states
 
 A batch's value is 16 bytes of running totals and the batch as it travels::
 
@@ -70,6 +72,16 @@ def partition_of(key: bytes) -> bytes:
 def start_mark_key(partition_id: int) -> bytes:
     """Build the key of a partition's start mark."""
     return KEY.pack(0, partition_id)
+
+
+def epochs_key(partition_id: int) -> bytes:
+    """Build the key of a partition's leader epochs."""
+    return KEY.pack(0, partition_id | 1 << 61)
+
+
+def state_key(partition_id: int) -> bytes:
+    """Build the key of a partition's high watermark and producer states."""
+    return KEY.pack(0, partition_id | 2 << 61)
 
 
 def encode_start_mark(mark: StartMark) -> bytes:

@@ -17,6 +17,7 @@ from streambus_broker.log.keys import (
     StartMark,
     partition_prefix,
 )
+from streambus_broker.log.producers import ProducerStates
 from streambus_broker.log.rewrite import rewrite_for
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class PartitionLog:
         end_position: Position behind the last batch.
         max_timestamp_ms: Largest timestamp in the log so far; -1 for none.
         leads: Whether this broker is the partition's leader, and may serve it.
+        producers: What is known of its producers.
+        marked_offset: How far the stored producer states go.
         rewrite: What the settings ask to change in a batch before it is appended.
     """
 
@@ -60,6 +63,8 @@ class PartitionLog:
     end_position: int = 0
     max_timestamp_ms: int = -1
     leads: bool = True
+    producers: ProducerStates = field(default_factory=ProducerStates, repr=False)
+    marked_offset: int = 0
     rewrite: Callable[[bytes, BatchHeader, int], bytes] | None = field(init=False, repr=False)
     prefix: bytes = field(init=False, repr=False)
 

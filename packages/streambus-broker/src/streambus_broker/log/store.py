@@ -21,7 +21,9 @@ from streambus_broker.log.keys import (
     encode_start_mark,
     partition_prefix,
     start_mark_key,
+    state_key,
 )
+from streambus_broker.log.producer_marks import learn_producers, load_mark, store_mark
 from streambus_broker.log.tail import TailCache
 from streambus_protocol import (
     BatchHeader,
@@ -107,6 +109,30 @@ class LogStore:
             log.max_timestamp_ms = last.max_timestamp_ms
         log.high_watermark = log.next_offset
 
+    def recover_producers(self, log: PartitionLog) -> None:
+        """Find what is known of a log's producers: by its mark, and by what it has beyond that.
+
+        Raises:
+            StorageError: The tree cannot be read.
+        """
+        try:
+            mark = load_mark(self.tree, log)
+        except ValueError:
+            mark = None  # all that it said is in the log as well
+        known_to = log.log_start_offset if mark is None else mark[1]
+        if known_to < log.next_offset:
+            learn_producers(self.tree, log, known_to)
+        log.marked_offset = known_to
+
+    def mark(self, log: PartitionLog) -> None:
+        """Note what is known of a log's producers, if the log has grown since.
+
+        Raises:
+            StorageError: The older mark stays in force.
+        """
+        if log.marked_offset != log.next_offset:
+            store_mark(self.tree, log)
+
     def drop(self, partition_ids: Sequence[int]) -> int:
         """Delete all records of partitions; return the write's sequence number."""
         batch = WriteBatch()
@@ -115,6 +141,7 @@ class LogStore:
             prefix = partition_prefix(partition_id)
             batch.delete_range(prefix, partition_prefix(partition_id + 1))
             batch.delete(start_mark_key(partition_id))
+            batch.delete(state_key(partition_id))
         return self.tree.write(batch)
 
     # --- writing -------------------------------------------------------------------------------
@@ -134,6 +161,8 @@ class LogStore:
         sequence = self.tree.put(key, value)
         base_offset = log.appended(header)
         self.tail.add(log.partition_id, base_offset, log.next_offset, value)
+        if header.producer_id >= 0:
+            log.producers.appended(header, base_offset)
         return base_offset, sequence
 
     # --- reading -------------------------------------------------------------------------------

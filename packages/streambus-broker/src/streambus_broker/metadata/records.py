@@ -85,12 +85,14 @@ class ClusterRecord:
         next_partition_id: The id that the next new partition will have.
         generation: How often the only broker has started; its leader epoch on a single node.
         reclaiming: Partitions of deleted topics whose records are not yet removed.
+        next_producer_id: Where the next block of producer ids begins, on a single node.
     """
 
     cluster_id: str
     next_partition_id: int = 1
     generation: int = 0
     reclaiming: tuple[int, ...] = ()
+    next_producer_id: int = 1
 
     def encode(self) -> bytes:
         """Encode the record."""
@@ -105,8 +107,8 @@ class ClusterRecord:
             ValueError: It is not one.
         """
         try:
-            cluster_id, next_partition_id, generation, reclaiming = msgpack.unpackb(data)[:4]
-            return cls(cluster_id, next_partition_id, generation, tuple(reclaiming))
+            cluster_id, next_partition_id, generation, reclaiming, *more = msgpack.unpackb(data)
+            return cls(cluster_id, next_partition_id, generation, tuple(reclaiming), *more[:1])
         except (TypeError, ValueError, msgpack.UnpackException) as exc:
             raise ValueError(f"not a cluster record: {exc}") from exc
 

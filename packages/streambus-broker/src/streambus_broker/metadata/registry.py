@@ -82,7 +82,14 @@ class NodeStarted:
     """The only broker of a single-node cluster starts: every leader epoch rises by one."""
 
 
-Command = CreateTopic | AlterTopic | DeleteTopic | Reclaimed | NodeStarted
+@dataclass(frozen=True, slots=True)
+class TakeProducerIds:
+    """Take so many producer ids out of the count, for good."""
+
+    count: int
+
+
+Command = CreateTopic | AlterTopic | DeleteTopic | Reclaimed | NodeStarted | TakeProducerIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,9 @@ class Registry:
             case NodeStarted():
                 generation = self.cluster.generation + 1
                 return Changes(cluster=dataclasses.replace(self.cluster, generation=generation))
+            case TakeProducerIds():
+                first = self.cluster.next_producer_id + command.count
+                return Changes(cluster=dataclasses.replace(self.cluster, next_producer_id=first))
 
     def adopt(self, changes: Changes) -> None:
         """Make stored changes the state."""
