@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streambus_broker.cluster.producers import (
+from streambus_broker.log.producers import (
     BATCHES_REMEMBERED,
-    PRODUCER_IDLE_MS_MAX,
     SEQUENCE_MASK,
+    IdleProducers,
+    ProducerLimits,
     ProducerStates,
     SequenceError,
 )
@@ -84,12 +85,88 @@ def test_a_batch_without_epoch_is_refused() -> None:
     assert refusal(ProducerStates(), 1, -1, 0) is ErrorCode.INVALID_REQUEST
 
 
+def test_a_batch_from_before_the_remembered_ones_is_said_to_be_there() -> None:
+    states = ProducerStates()
+    appended(states, *[(2, 2 * number) for number in range(BATCHES_REMEMBERED + 2)])
+    assert refusal(states, 2, 0, 0) is ErrorCode.DUPLICATE_SEQUENCE
+    assert refusal(states, 2, 0, 2) is ErrorCode.DUPLICATE_SEQUENCE
+    assert refusal(states, 2, 0, 3) is ErrorCode.OUT_OF_ORDER_SEQUENCE  # half of it is remembered
+    assert states.check(header_of(2, 7, 0, 4)) is not None
+
+
 def test_idle_producers_are_forgotten() -> None:
     states = ProducerStates()
     appended(states, (1, 0))
-    assert states.expire(1_000 + PRODUCER_IDLE_MS_MAX) == 0
-    assert states.expire(1_001 + PRODUCER_IDLE_MS_MAX) == 1
+    assert states.expire(2) == 0
+    appended(states, (1, 1))
+    assert [states.expire(2) for _ in range(3)] == [0, 0, 1]
     assert len(states) == 0
+
+
+def test_rounds_of_forgetting_add_up_to_the_time_that_was_set() -> None:
+    day = IdleProducers(24 * 3600 * 1000, 0.0)
+    assert day.due(59.0) == 0
+    assert day.due(60.0) == 24 * 60
+    assert day.due(119.0) == 0
+    assert IdleProducers(1_000, 0.0).due(1.0) == 1
+
+
+def begin(states: ProducerStates, producers: range) -> None:
+    for producer in producers:
+        states.appended(header_of(1, producer, 0, 0), producer)
+
+
+def test_a_partition_forgets_the_longest_silent_beyond_its_limit() -> None:
+    limits = ProducerLimits(partition_max=16)
+    states = ProducerStates(limits)
+    begin(states, range(16))
+    states.appended(header_of(1, 0, 0, 1), 16)  # the first of them is busy again
+    begin(states, range(17, 1_000))
+    assert len(states) <= 16
+    assert limits.count == len(states)
+    assert states.check(header_of(1, 999, 0, 1)) is None
+    with pytest.raises(SequenceError):
+        states.check(header_of(1, 1, 0, 1))
+
+
+def test_a_busy_producer_outlives_strangers() -> None:
+    states = ProducerStates(ProducerLimits(partition_max=16))
+    for number in range(200):
+        states.appended(header_of(1, 10**6, 0, number), 2 * number)
+        states.appended(header_of(1, number, 0, 0), 2 * number + 1)
+    assert states.check(header_of(1, 10**6, 0, 200)) is None
+
+
+def test_all_partitions_together_keep_to_the_limit_of_the_broker() -> None:
+    limits = ProducerLimits(partition_max=16, broker_max=40)
+    partitions = [ProducerStates(limits) for _ in range(10)]
+    for states in partitions:
+        begin(states, range(100))
+    assert limits.count == sum(map(len, partitions)) <= 40 + len(partitions)
+    for states in partitions:
+        states.clear()
+    assert limits.count == 0
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sequence"), [(0, SEQUENCE_MASK), (0, 2**30), (2**15 - 1, SEQUENCE_MASK), (0, 1)]
+)
+def test_wild_sequence_numbers_are_refused_and_change_nothing(epoch: int, sequence: int) -> None:
+    states = ProducerStates()
+    assert refusal(states, 1, epoch, sequence) is ErrorCode.UNKNOWN_PRODUCER_ID
+    appended(states, (3, 0))
+    assert refusal(states, 1, epoch, sequence) in (
+        ErrorCode.OUT_OF_ORDER_SEQUENCE,
+        ErrorCode.DUPLICATE_SEQUENCE,
+    )
+    assert states.check(header_of(1, 7, 0, 3)) is None
+
+
+@pytest.mark.parametrize("stamp", [(7, 0, -1), (7, -1, 0), (-2, 0, 0), (-(2**63), -1, -1)])
+def test_negative_numbers_are_refused(stamp: tuple[int, int, int]) -> None:
+    with pytest.raises(SequenceError) as refused:
+        ProducerStates().check(header_of(1, *stamp))
+    assert refused.value.code is ErrorCode.INVALID_REQUEST
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.data())

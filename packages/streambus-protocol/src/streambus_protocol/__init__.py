@@ -18,6 +18,7 @@ from streambus_protocol._apis import (
 )
 from streambus_protocol._batch_header import (
     BATCH_HEADER_BYTES,
+    NO_PRODUCER_ID,
     RECORDS_MAX,
     BatchFlags,
     BatchHeader,
@@ -26,6 +27,7 @@ from streambus_protocol._batch_header import (
     iterate_batches,
     read_batch_header,
     set_append_time,
+    set_producer,
     stamp_batch,
 )
 from streambus_protocol._cluster_messages import (
@@ -187,6 +189,7 @@ __all__ = [
     "LATEST",
     "MAX_TIMESTAMP",
     "NO_PRODUCER",
+    "NO_PRODUCER_ID",
     "RECORDS_MAX",
     "TRACEPARENT_HEADER",
     "TRACE_CONTEXT_BYTES",
@@ -308,6 +311,7 @@ __all__ = [
     "read_batch_header",
     "read_lone_record",
     "set_append_time",
+    "set_producer",
     "split_trace",
     "stamp_batch",
     "supported_ranges",

@@ -242,6 +242,21 @@ def set_append_time(data: bytes, timestamp_ms: int) -> bytes:
     return PREFIX.pack(header[0], header[1], xxh3_64_intdigest(checked)) + checked
 
 
+def set_producer(
+    data: bytes, producer_id: int, producer_epoch: int, base_sequence: int
+) -> bytes:
+    """Give the batch as another producer, epoch or sequence number's, with a new checksum.
+
+    Cost: a copy of the batch and its checksum; the columns are not opened.
+    """
+    header = HEADER.unpack_from(data)
+    checked = (
+        CHECKED_HEADER.pack(*header[3:12], producer_id, base_sequence, producer_epoch, header[15])
+        + data[BATCH_HEADER_BYTES:]
+    )
+    return PREFIX.pack(header[0], header[1], xxh3_64_intdigest(checked)) + checked
+
+
 def iterate_batches(data: bytes | memoryview) -> Iterator[tuple[BatchHeader, memoryview]]:
     """Walk over whole batches that lie one behind the other, as a fetch returns them.
 
