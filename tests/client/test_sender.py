@@ -68,6 +68,7 @@ def make(clock: Clock, *, retries_max: int | None = None, seed: int = 1) -> Prod
         buffer_bytes_max=10_000,
         delivery_timeout_ms=10_000,
         retries_max=retries_max,
+        idempotent=False,
     )
     return ProducerCore(Session(common, clock), options)
 

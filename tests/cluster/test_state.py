@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.commands import ClusterCommand, decode_command, encode_command
 from streambus_broker.cluster.state import ClusterChanges, ClusterState
-from streambus_broker.metadata.registry import AlterTopic, CommandError, CreateTopic, DeleteTopic
+from streambus_broker.metadata.registry import (
+    AlterTopic,
+    CommandError,
+    CreateTopic,
+    DeleteTopic,
+    TakeProducerIds,
+)
 from streambus_protocol import ErrorCode
 
 if TYPE_CHECKING:
@@ -312,8 +318,8 @@ def test_a_broker_that_holds_something_is_not_removed() -> None:
 
 def test_producer_ids_are_handed_out_once() -> None:
     state = cluster()
-    first = apply(state, c.TakeProducerIds(1000)).answer
-    assert apply(state, c.TakeProducerIds(1000)).answer == first + 1000
+    first = apply(state, TakeProducerIds(1000)).answer
+    assert apply(state, TakeProducerIds(1000)).answer == first + 1000
 
 
 @pytest.mark.parametrize("data", [b"", b"\x93\x02\x01\x01", b"\x92\x01\x63", b"\x92\x01\x02"])

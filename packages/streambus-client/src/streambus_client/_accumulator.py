@@ -22,6 +22,8 @@ from streambus_client._types import Headers, TopicPartition
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from streambus_protocol import ProducerStamp
+
 RECORD_OVERHEAD_BYTES = 16
 """What a record costs beside its key and value: lengths, timestamp, its share of the header."""
 
@@ -86,6 +88,8 @@ class PendingBatch:
         attempts: how often it was sent.
         retry_at: seconds; not sent again before.
         encoded: the wire form, once made; kept for retries.
+        stamp: its number, of an idempotent producer; once given, kept for retries.
+        uncertain: whether an attempt may have been written without an answer.
     """
 
     __slots__ = (
@@ -102,9 +106,11 @@ class PendingBatch:
         "partition",
         "retry_at",
         "size_bytes",
+        "stamp",
         "timestamp_ms",
         "timestamps_ms",
         "topic",
+        "uncertain",
         "values",
     )
 
@@ -126,6 +132,8 @@ class PendingBatch:
         self.attempts = 0
         self.retry_at = 0.0
         self.encoded: bytes | None = None
+        self.stamp: ProducerStamp | None = None
+        self.uncertain = False
         self.last_error: Exception | None = None
         self.outcome = Outcome()
 
@@ -333,6 +341,11 @@ class Accumulator:
         """A batch that was taken will not be tried again. Returns callbacks."""
         self._remove(batch)
         return batch.outcome.fail(error)
+
+    def of_partition(self, where: TopicPartition) -> Iterable[PendingBatch]:
+        """The batches of one partition that have not ended, in order."""
+        queue = self._queues.get(where)
+        return () if queue is None else queue.batches
 
     def put_back(self, batch: PendingBatch, retry_at: float, error: Exception) -> None:
         """A batch that was taken shall leave again, first of its partition, not before."""

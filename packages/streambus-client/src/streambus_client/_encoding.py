@@ -68,6 +68,7 @@ def encode_pending(batch: PendingBatch, codec: int) -> bytes:
                 timestamp_deltas=deltas,
                 flat_headers=flat,
                 codec=codec,
+                producer=batch.stamp or NO_PRODUCER,
             )
         except InvalidRecordError as error:
             raise InvalidArgumentError("record", f"cannot be encoded: {error}") from error

@@ -173,6 +173,7 @@ def at_leader(
     *,
     retries_max: int | None = None,
     answered: bool = True,
+    on_failure: Callable[[], None] | None = None,
 ) -> Operation[Any]:
     """Put a request to a partition's leader, following it where it moves, until the deadline.
 
@@ -184,6 +185,7 @@ def at_leader(
         deadline: seconds.
         retries_max: attempts after the first; None is without limit.
         answered: False for a request without an answer.
+        on_failure: called after each attempt that failed and may be repeated.
 
     Returns:
         The answer, whose code is 0.
@@ -209,6 +211,8 @@ def at_leader(
             failure = error
         if not failure.retriable:
             raise failure
+        if on_failure is not None:
+            on_failure()
         session.cluster.mark_stale(where.topic)
         now = session.clock()
         if now >= deadline or (retries_max is not None and attempts > retries_max):

@@ -107,6 +107,7 @@ class ProducerOptions:
         buffer_bytes_max: records submitted and not acknowledged; beyond it ``submit`` waits.
         delivery_timeout_s: from submit to failure, retries included.
         retries_max: attempts after the first; None is without limit until the deadline.
+        idempotent: whether batches are numbered, so that retries neither double nor reorder.
     """
 
     acks: int
@@ -117,6 +118,7 @@ class ProducerOptions:
     buffer_bytes_max: int
     delivery_timeout_s: float
     retries_max: int | None
+    idempotent: bool
 
     @classmethod
     def make(
@@ -130,6 +132,7 @@ class ProducerOptions:
         buffer_bytes_max: int,
         delivery_timeout_ms: float,
         retries_max: int | None,
+        idempotent: bool | None,
     ) -> ProducerOptions:
         """Check and convert.
 
@@ -154,6 +157,11 @@ class ProducerOptions:
         _positive("delivery_timeout_ms", delivery_timeout_ms)
         if retries_max is not None and retries_max < 0:
             raise InvalidArgumentError("retries_max", f"is {retries_max}; use 0 or more, or None")
+        if idempotent and acks != "all":
+            raise InvalidArgumentError(
+                "idempotent",
+                f'is True with acks={acks!r}: only acks="all" tells whether a batch is there',
+            )
         return cls(
             acks=_ACKS[acks],
             codec=int(codec),
@@ -163,6 +171,7 @@ class ProducerOptions:
             buffer_bytes_max=buffer_bytes_max,
             delivery_timeout_s=delivery_timeout_ms / 1000,
             retries_max=retries_max,
+            idempotent=acks == "all" if idempotent is None else idempotent,
         )
 
 

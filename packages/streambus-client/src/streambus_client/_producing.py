@@ -15,23 +15,36 @@ from streambus_client._accumulator import (
     slices,
 )
 from streambus_client._encoding import check_bytes, check_column, header_bytes
-from streambus_client._operations import Operation, Session, at_leader, partition_count
+from streambus_client._idempotence import SEQUENCE_CODES, Sequencer, Verdict, judge
+from streambus_client._operations import (
+    Operation,
+    Pause,
+    Session,
+    ask_any,
+    at_leader,
+    partition_count,
+)
 from streambus_client._options import REQUEST_OVERHEAD_BYTES, ProducerOptions
 from streambus_client._partitioners import make_partitioner
 from streambus_client._sender import Sender
 from streambus_client._types import Headers, TopicPartition
 from streambus_client.errors import (
+    BrokerError,
     ClientError,
     InvalidArgumentError,
     PartitionNotFoundError,
     RecordTooLargeError,
+    error_for,
 )
 from streambus_protocol import (
     FRAME_BYTES_MAX,
+    NO_PRODUCER,
     ErrorCode,
+    InitProducerIdRequest,
     ProducePartition,
     ProduceRequest,
     ProduceResponse,
+    ProducerStamp,
 )
 
 if TYPE_CHECKING:
@@ -263,34 +276,113 @@ def too_large(topic: str, size_bytes: int) -> RecordTooLargeError:
     )
 
 
-def produce_one(
+class OneRecord(NamedTuple):
+    """A single record on its way, outside of the batches.
+
+    Attributes:
+        where: its partition.
+        encode: makes its batch; of an idempotent producer, under the number given.
+        acks: as on the wire.
+        timeout_ms: for the acknowledgement.
+        deadline: seconds.
+        retries_max: attempts after the first; None is without limit.
+    """
+
+    where: TopicPartition
+    encode: Callable[[ProducerStamp], bytes]
+    acks: int
+    timeout_ms: int
+    deadline: float
+    retries_max: int | None
+
+
+def send_one(session: Session, record: OneRecord) -> Operation[int]:
+    """Send a record to its leader, retrying until the deadline.
+
+    Returns:
+        Its offset; -1 with ``acks=0``.
+    """
+    return (yield from _send_batch(session, record, NO_PRODUCER, None))
+
+
+def send_numbered(
+    session: Session, record: OneRecord, sequencer: Sequencer, stamp: ProducerStamp | None
+) -> Operation[int]:
+    """Send a record to its leader until the deadline, so that it is written once.
+
+    Args:
+        session: of the client.
+        record: to be sent.
+        sequencer: nobody else uses it meanwhile. Whoever gives up restarts it.
+        stamp: under which it was sent already, with what end is not known; None for a new one.
+
+    Returns:
+        Its offset; -1 where it is written and the brokers do not remember its offset.
+    """
+    uncertain = stamp is not None
+
+    def attempt_failed() -> None:
+        nonlocal uncertain
+        uncertain = True
+
+    backoff = session.backoff()
+    while True:
+        if stamp is None:
+            stamp = sequencer.stamp(record.where, 1)
+        try:
+            return (yield from _send_batch(session, record, stamp, attempt_failed))
+        except BrokerError as error:
+            if error.code not in SEQUENCE_CODES:
+                raise
+            verdict = judge(error.code, uncertain=uncertain)
+            if verdict is Verdict.WRITTEN:
+                return -1
+            now = session.clock()
+            if verdict is Verdict.UNKNOWN or now >= record.deadline:
+                raise
+            sequencer.restart(record.where)
+            stamp, uncertain = None, False
+        yield Pause(min(backoff.next_wait_s(), record.deadline - now))
+
+
+def _send_batch(
     session: Session,
-    where: TopicPartition,
-    batch: bytes,
-    acks: int,
-    timeout_ms: int,
-    deadline: float,
-    retries_max: int | None,
-) -> Operation[ProduceResponse | None]:
-    """Send one encoded batch to its leader, retrying until the deadline."""
-    request = ProduceRequest(
-        acks, timeout_ms, (ProducePartition(where.topic, where.partition, batch),)
+    record: OneRecord,
+    stamp: ProducerStamp,
+    on_failure: Callable[[], None] | None,
+) -> Operation[int]:
+    where, acks = record.where, record.acks
+    batch = ProducePartition(where.topic, where.partition, record.encode(stamp))
+    answer: ProduceResponse | None = yield from at_leader(
+        session,
+        where,
+        ProduceRequest(acks, record.timeout_ms, (batch,)),
+        produced_code if acks else lambda _: (0, None),
+        record.deadline,
+        retries_max=record.retries_max,
+        answered=acks != 0,
+        on_failure=on_failure,
     )
-    if acks == 0:
-        yield from at_leader(
-            session,
-            where,
-            request,
-            lambda _: (0, None),
-            deadline,
-            retries_max=retries_max,
-            answered=False,
-        )
-        return None
-    answer: ProduceResponse = yield from at_leader(
-        session, where, request, produced_code, deadline, retries_max=retries_max
-    )
-    return answer
+    return -1 if answer is None else answer.partitions[0].base_offset
+
+
+def new_sequencer(session: Session, deadline: float) -> Operation[Sequencer]:
+    """Have the cluster give a producer id.
+
+    Raises:
+        ClientError: no broker gave one before the deadline, or it was refused for good.
+    """
+    backoff = session.backoff()
+    request = InitProducerIdRequest(NO_PRODUCER.producer_id, NO_PRODUCER.producer_epoch)
+    while True:
+        answer, _ = yield from ask_any(session, request, deadline)
+        if not answer.error:
+            return Sequencer(answer.producer_id, answer.producer_epoch)
+        failure = error_for(answer.error, "a producer id", answer.detail or "")
+        now = session.clock()
+        if not failure.retriable or now >= deadline:
+            raise failure
+        yield Pause(min(backoff.next_wait_s(), deadline - now))
 
 
 def produced_code(answer: ProduceResponse) -> tuple[int, str | None]:
@@ -300,4 +392,14 @@ def produced_code(answer: ProduceResponse) -> tuple[int, str | None]:
     return answer.partitions[0].error, answer.partitions[0].detail
 
 
-__all__ = ["ProducerCore", "Run", "check_columns", "check_record", "partition_count", "produce_one"]
+__all__ = [
+    "OneRecord",
+    "ProducerCore",
+    "Run",
+    "check_columns",
+    "check_record",
+    "new_sequencer",
+    "partition_count",
+    "send_numbered",
+    "send_one",
+]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streambus_client._backoff import Backoff, wait_before_retry_s
+from streambus_client._idempotence import SEQUENCE_CODES, Verdict, judge
 from streambus_client._options import REQUEST_OVERHEAD_BYTES, ProducerOptions
 from streambus_client._types import TopicPartition
 from streambus_client.errors import (
@@ -36,10 +37,12 @@ from streambus_protocol import (
 if TYPE_CHECKING:
     from streambus_client._accumulator import Accumulator, PendingBatch
     from streambus_client._cluster import ClusterView
+    from streambus_client._idempotence import Sequencer
     from streambus_client._operations import Session
 
 Callbacks = list[Callable[[], None]]
 
+_LOOK_AROUND_S_MIN, _LOOK_AROUND_S_MAX = 0.1, 5.0
 _PER_PARTITION_BYTES = 300
 """The most that one partition's name and framing add to a request."""
 
@@ -75,6 +78,9 @@ class Sender:
         session: for the cluster, the backoff and the options.
         accumulator: of the same producer.
         options: of the producer.
+
+    Attributes:
+        sequencer: numbers the batches of an idempotent producer, once the shell has got it.
     """
 
     def __init__(
@@ -85,13 +91,26 @@ class Sender:
         self._options = options
         self._busy: set[int] = set()
         self._backoffs: dict[TopicPartition, Backoff] = {}
+        self.sequencer: Sequencer | None = None
 
     @property
     def _cluster(self) -> ClusterView:
         return self._session.cluster
 
+    def needs_sequencer(self, now: float) -> bool:
+        """Whether batches are due that cannot be numbered yet: nothing is taken before they can."""
+        return not self._can_number and bool(self._accumulator.sendable(now))
+
+    @property
+    def _can_number(self) -> bool:
+        if not self._options.idempotent:
+            return True
+        return self.sequencer is not None and not self.sequencer.exhausted
+
     def nodes_due(self, now: float) -> set[int]:
         """Brokers that have something to be sent and nothing under way."""
+        if not self._can_number:
+            return set()
         nodes = {self._cluster.leader(where) for where in self._accumulator.sendable(now)}
         return {node for node in nodes if node is not None} - self._busy
 
@@ -109,9 +128,15 @@ class Sender:
         """When to look again if nothing happens before, in seconds; None: only when woken."""
         return self._accumulator.next_due()
 
+    def look_around_until(self, now: float) -> float:
+        """The deadline of a request for leaders or for a producer id: the next thing may be due."""
+        until = now + min(self._session.options.request_timeout_s, _LOOK_AROUND_S_MAX)
+        due = self.next_due()
+        return until if due is None else min(until, max(due, now + _LOOK_AROUND_S_MIN))
+
     def take(self, node_id: int, now: float) -> ProduceCall | None:
         """Give out the next request for a broker; None if it has none now or one under way."""
-        if node_id in self._busy:
+        if node_id in self._busy or not self._can_number:
             return None
         room = FRAME_BYTES_MAX - REQUEST_OVERHEAD_BYTES
         batches: list[PendingBatch] = []
@@ -119,6 +144,7 @@ class Sender:
             if self._cluster.leader(where) != node_id:
                 continue
             batch = self._accumulator.take(where)
+            self._number(batch)
             batches.append(batch)
             room -= batch.size_bytes + _PER_PARTITION_BYTES
             if room < self._options.batch_bytes_max:
@@ -137,14 +163,15 @@ class Sender:
         """A batch that will follow this call's and is not encoded yet."""
         for batch in call.batches:
             follower = self._accumulator.peek_closed(TopicPartition(batch.topic, batch.partition))
-            if follower is not None and follower.encoded is None:
+            if follower is not None and follower.encoded is None and self._can_number:
+                self._number(follower)
                 return follower
         return None
 
     def unencodable(self, call: ProduceCall, batch: PendingBatch, error: ClientError) -> Callbacks:
         """A batch of a call that was not sent yet cannot be encoded: it ends here."""
         call.batches.remove(batch)
-        return self._accumulator.fail(batch, error)
+        return self._give_up(batch, error)
 
     def given_back(self, call: ProduceCall) -> None:
         """A call that became empty before it was sent is over."""
@@ -173,15 +200,26 @@ class Sender:
                 self._backoffs.pop(TopicPartition(batch.topic, batch.partition), None)
                 callbacks += self._accumulator.acknowledge(batch, result.base_offset)
                 continue
-            where = f"{batch.topic}[{batch.partition}]"
-            error = error_for(result.error, where, result.detail or "")
-            callbacks += self._end([batch], error, now)
+            error = error_for(
+                result.error, f"{batch.topic}[{batch.partition}]", result.detail or ""
+            )
+            if result.error in SEQUENCE_CODES and batch.stamp is not None:
+                callbacks += self._refused_for_its_number(batch, result.error, error, now)
+            else:
+                callbacks += self._end([batch], error, now)
         return callbacks
 
     def failed(self, call: ProduceCall, error: ClientError, now: float) -> Callbacks:
         """The request as a whole was not answered, or refused."""
         self._busy.discard(call.node_id)
         return self._end(call.batches, error, now)
+
+    def sequencer_failed(self, error: ClientError, now: float) -> Callbacks:
+        """No producer id could be had: a final answer ends the batches that are due."""
+        callbacks: Callbacks = []
+        for where in self._accumulator.sendable(now):
+            callbacks += self._end([self._accumulator.take(where)], error, now)
+        return callbacks
 
     def missing_error(self, topic: str, code: int | None) -> ClientError | None:
         """Why a topic has no leader after metadata was asked for; None if it has one."""
@@ -206,6 +244,7 @@ class Sender:
         """End the batches whose deadline has passed."""
         callbacks: Callbacks = []
         for batch in self._accumulator.expired(now):
+            self._restart(batch)
             callbacks += batch.outcome.fail(self._timed_out(batch))
         return callbacks
 
@@ -214,27 +253,63 @@ class Sender:
         for batch in batches:
             if batch.outcome.done:  # abandoned by a hard close
                 continue
-            where = TopicPartition(batch.topic, batch.partition)
             if not error.retriable:
-                callbacks += self._accumulator.fail(batch, error)
+                callbacks += self._give_up(batch, error)
                 continue
+            batch.uncertain = True
             self._cluster.mark_stale(batch.topic)
-            backoff = self._backoffs.setdefault(where, self._session.backoff())
-            wait_s = wait_before_retry_s(
-                backoff,
-                now=now,
-                deadline=batch.deadline,
-                attempts=batch.attempts,
-                retries_max=self._options.retries_max,
-            )
-            if wait_s is not None:
-                self._accumulator.put_back(batch, now + wait_s, error)
-            elif now >= batch.deadline:
-                batch.last_error = error
-                callbacks += self._accumulator.fail(batch, self._timed_out(batch))
-            else:
-                callbacks += self._accumulator.fail(batch, error)
+            callbacks += self._again(batch, error, now)
         return callbacks
+
+    def _again(self, batch: PendingBatch, error: ClientError, now: float) -> Callbacks:
+        """Let a batch leave again after a pause, unless its time or its retries are used up."""
+        where = TopicPartition(batch.topic, batch.partition)
+        wait_s = wait_before_retry_s(
+            self._backoffs.setdefault(where, self._session.backoff()),
+            now=now,
+            deadline=batch.deadline,
+            attempts=batch.attempts,
+            retries_max=self._options.retries_max,
+        )
+        if wait_s is not None:
+            self._accumulator.put_back(batch, now + wait_s, error)
+            return []
+        if now >= batch.deadline:
+            batch.last_error = error
+            error = self._timed_out(batch)
+        return self._give_up(batch, error)
+
+    # --- Numbers of an idempotent producer -------------------------------------------------------
+
+    def _number(self, batch: PendingBatch) -> None:
+        if batch.stamp is None and self.sequencer is not None:
+            where = TopicPartition(batch.topic, batch.partition)
+            batch.stamp = self.sequencer.stamp(where, batch.count)
+
+    def _refused_for_its_number(
+        self, batch: PendingBatch, code: int, error: ClientError, now: float
+    ) -> Callbacks:
+        verdict = judge(code, uncertain=batch.uncertain)
+        if verdict is Verdict.WRITTEN:
+            return self._accumulator.acknowledge(batch, -1)
+        if verdict is Verdict.UNKNOWN:
+            return self._give_up(batch, error)
+        self._restart(batch)
+        return self._again(batch, error, now)
+
+    def _give_up(self, batch: PendingBatch, error: ClientError) -> Callbacks:
+        self._restart(batch)
+        return self._accumulator.fail(batch, error)
+
+    def _restart(self, batch: PendingBatch) -> None:
+        """Number a partition anew from this batch on; those behind it may have numbers already."""
+        if batch.stamp is None or self.sequencer is None:
+            return
+        where = TopicPartition(batch.topic, batch.partition)
+        self.sequencer.restart(where)
+        for each in (batch, *self._accumulator.of_partition(where)):
+            each.stamp = each.encoded = None
+            each.uncertain = False
 
     def _timed_out(self, batch: PendingBatch) -> DeliveryTimedOutError:
         error = DeliveryTimedOutError(

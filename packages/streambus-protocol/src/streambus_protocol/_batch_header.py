@@ -242,9 +242,7 @@ def set_append_time(data: bytes, timestamp_ms: int) -> bytes:
     return PREFIX.pack(header[0], header[1], xxh3_64_intdigest(checked)) + checked
 
 
-def set_producer(
-    data: bytes, producer_id: int, producer_epoch: int, base_sequence: int
-) -> bytes:
+def set_producer(data: bytes, producer_id: int, producer_epoch: int, base_sequence: int) -> bytes:
     """Give the batch as another producer, epoch or sequence number's, with a new checksum.
 
     Cost: a copy of the batch and its checksum; the columns are not opened.

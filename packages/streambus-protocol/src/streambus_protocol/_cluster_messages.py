@@ -128,8 +128,8 @@ class AlterMemberRequest(NamedTuple):
     """Change a member.
 
     ``action``: ``add`` (to the metadata group, as a learner at ``host`` and ``port``), ``promote``
-    (to voter, as soon as it has caught up), ``demote``, ``remove``, ``maintenance_on``, ``maintenance_off``, ``transfer`` (make
-    it the controller).
+    (to voter, as soon as it has caught up), ``demote``, ``remove``, ``maintenance_on``,
+    ``maintenance_off``, ``transfer`` (make it the controller).
     """
 
     action: str

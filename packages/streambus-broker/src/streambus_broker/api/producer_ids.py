@@ -116,9 +116,7 @@ def ids_of_single_broker(node: Node) -> ProducerIds:
         await node.commit(TakeProducerIds(count))
         return node.registry.cluster.next_producer_id - count
 
-    return ProducerIds(
-        take_block, lambda: node.registry.cluster.next_producer_id, node.random
-    )
+    return ProducerIds(take_block, lambda: node.registry.cluster.next_producer_id, node.random)
 
 
 class ProducersApi:
@@ -129,9 +127,7 @@ class ProducersApi:
         self._ids = ids
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def init(
-        self, connection: Connection, version: int, correlation_id: int, body: bytes
-    ) -> None:
+    def init(self, connection: Connection, version: int, correlation_id: int, body: bytes) -> None:
         """INIT_PRODUCER_ID.
 
         Raises:
@@ -164,9 +160,7 @@ class ProducersApi:
         except Exception as error:  # noqa: BLE001 - one bad request costs nobody else anything
             server.unexpected(api, error)
             code = ErrorCode.INTERNAL
-            connection.answer_later(
-                error_frame(api, version, correlation_id, code, code.advice)
-            )
+            connection.answer_later(error_frame(api, version, correlation_id, code, code.advice))
             server.flush_dirty()
             return
         encoded = encode_message(response, version)

@@ -22,6 +22,7 @@ from streambus_broker.metadata.registry import (
     CreateTopic,
     DeleteTopic,
     Registry,
+    TakeProducerIds,
 )
 from streambus_protocol import ErrorCode
 
@@ -347,7 +348,7 @@ class ClusterState(Registry):
         topics = self._each_partition(change)
         return ClusterChanges(topics, answer=elected, warnings=tuple(warnings))
 
-    def _take_ids(self, command: c.TakeProducerIds) -> ClusterChanges:
+    def _take_ids(self, command: TakeProducerIds) -> ClusterChanges:
         first = self.next_producer_id
         return ClusterChanges(next_producer_id=first + command.count, answer=first)
 
@@ -470,6 +471,6 @@ _JUDGES: dict[type, Callable[..., ClusterChanges]] = {
     c.Reassign: ClusterState._reassign,
     c.SetReplicationFactor: ClusterState._set_factor,
     c.ElectLeaders: ClusterState._elect,
-    c.TakeProducerIds: ClusterState._take_ids,
+    TakeProducerIds: ClusterState._take_ids,
     CreateTopic: ClusterState._create_placed,
 }

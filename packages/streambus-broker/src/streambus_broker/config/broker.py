@@ -174,7 +174,7 @@ class BrokerConfig:
     auto_create_topics: bool = setting(False, "create a topic on the first produce to it")
     producers_per_partition_max: int = setting(
         2_000,
-        "idempotent producers that a partition remembers; beyond it the longest silent are forgotten",
+        "idempotent producers that a partition remembers; the longest silent are forgotten",
         minimum=10, maximum=1_000_000,
     )  # fmt: skip
     producers_max: int = setting(

@@ -11,6 +11,7 @@ from streambus_client._aio._signal import Signal
 from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_pending
 from streambus_client._operations import refresh
+from streambus_client._producing import new_sequencer
 from streambus_client.errors import ClientError, ConnectionLostError
 
 if TYPE_CHECKING:
@@ -61,24 +62,35 @@ class AsyncBackground:
             now = clock()
             callbacks = core.sender.expire(now)
             topics = core.sender.topics_without_leader(now)
+            needs_sequencer = core.sender.needs_sequencer(now)
             for node in core.sender.nodes_due(now) - self._nodes:
                 assert self._tasks is not None
                 self._nodes.add(node)
                 self._tasks.start_soon(self._serve, node)
             if callbacks:
                 self._finish(callbacks)
+            if needs_sequencer:
+                await self._take_sequencer()
             if topics:
                 await self._find_leaders(topics)
-            elif not callbacks:
+            elif not callbacks and not needs_sequencer:
                 due = core.sender.next_due()
                 await self.work.wait(None if due is None else max(due - clock(), 0.001))
 
+    async def _take_sequencer(self) -> None:
+        session, sender = self._core.session, self._core.sender
+        callbacks: Callbacks = []
+        try:
+            operation = new_sequencer(session, sender.look_around_until(session.clock()))
+            sender.sequencer = await self._carry_out(operation)
+        except ClientError as error:
+            callbacks = sender.sequencer_failed(error, session.clock())
+        self.work.notify()
+        self._finish(callbacks)
+
     async def _find_leaders(self, topics: list[str]) -> None:
         session, sender = self._core.session, self._core.sender
-        now = session.clock()
-        due = sender.next_due()
-        longest_s = min(session.options.request_timeout_s, 5.0)
-        until = now + longest_s if due is None else min(now + longest_s, max(due, now + 0.1))
+        until = sender.look_around_until(session.clock())
         failure: ClientError | None = None
         try:
             await self._carry_out(refresh(session, topics, until))

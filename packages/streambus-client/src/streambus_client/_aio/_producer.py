@@ -24,10 +24,13 @@ from streambus_client._options import (
 )
 from streambus_client._producing import (
     RECORD_BYTES_MAX,
+    OneRecord,
     ProducerCore,
     check_columns,
     check_record,
-    produce_one,
+    new_sequencer,
+    send_numbered,
+    send_one,
     too_large,
 )
 from streambus_client._tracing import Tracing
@@ -39,6 +42,11 @@ if TYPE_CHECKING:
     from random import Random
 
     from streambus_client._accumulator import Outcome
+    from streambus_client._idempotence import Sequencer
+    from streambus_protocol import ProducerStamp
+
+_SENDS_AT_ONCE_MAX = 64
+"""Of an idempotent producer: each send under way needs a producer id for itself."""
 
 
 class AsyncProducer(AsyncClient):
@@ -52,8 +60,9 @@ class AsyncProducer(AsyncClient):
     Leaving the block flushes and closes. If the block is left by cancellation, Ctrl-C or
     ``SystemExit``, what is not yet acknowledged is abandoned, and its futures say so.
 
-    A record that is sent again after a lost connection may be written twice; ``retries_max=0``
-    rules that out, at the price of failures that the caller has to judge.
+    With ``acks="all"`` the producer is idempotent: what it sends again after a lost connection or a
+    new leader is written once, in order. Without, a retry may write twice; ``retries_max=0`` rules
+    that out, at the price of failures that the caller has to judge.
 
     Args:
         brokers: ``"host:port,host:port"``, or a sequence of such strings; any of the cluster.
@@ -69,6 +78,8 @@ class AsyncProducer(AsyncClient):
         buffer_bytes_max: submitted and not acknowledged; beyond it ``submit`` waits.
         delivery_timeout_ms: from the call to the failure of a record, retries included.
         retries_max: attempts after the first; None: until the delivery deadline.
+        idempotent: whether batches are numbered, so that a retry neither doubles nor reorders;
+            None: with ``acks="all"``, which it needs.
         request_timeout_ms: for one request; also how long brokers may wait for replicas.
         connect_timeout_ms: for one connection.
         retry_backoff_ms: the first pause between attempts; it doubles.
@@ -97,6 +108,7 @@ class AsyncProducer(AsyncClient):
         buffer_bytes_max: int = 64 * 1024 * 1024,
         delivery_timeout_ms: float = 120_000,
         retries_max: int | None = None,
+        idempotent: bool | None = None,
         request_timeout_ms: float = 30_000,
         connect_timeout_ms: float = 10_000,
         retry_backoff_ms: float = 50,
@@ -128,10 +140,13 @@ class AsyncProducer(AsyncClient):
             buffer_bytes_max=buffer_bytes_max,
             delivery_timeout_ms=delivery_timeout_ms,
             retries_max=retries_max,
+            idempotent=idempotent,
         )
         self._now_ms = now_ms
         self._tracing = Tracing() if tracing else None
         self._core = ProducerCore(self._session, self._options)
+        self._sends = anyio.Semaphore(_SENDS_AT_ONCE_MAX)
+        self._sequencers: list[Sequencer] = []  # those that no send uses now
         self._send_pool = AsyncConnectionPool(self._session.options)
         self._batch_pool = AsyncConnectionPool(self._session.options)
         self._background = AsyncBackground(self._core, self._batch_pool, self._run)
@@ -164,7 +179,7 @@ class AsyncProducer(AsyncClient):
             TopicNotFoundError, PartitionNotFoundError, RecordTooLargeError: as they say.
             ClientError: it was not acknowledged before the delivery deadline, or the broker
                 refused it. After ``ConnectionLostError`` and ``RequestTimedOutError`` it may be
-                written nevertheless.
+                written nevertheless, but never twice by an idempotent producer.
         """
         if self._tracing is None:
             return await self._send(topic, value, key, partition, headers, timestamp_ms)
@@ -197,21 +212,43 @@ class AsyncProducer(AsyncClient):
             )
             return await future
         options = self._options
-        batch = encode_record(value, key, headers, timestamp_ms, options.codec)
-        if len(batch) > RECORD_BYTES_MAX:
-            raise too_large(topic, len(batch))
-        operation = produce_one(
-            self._session,
+
+        def encode(number: ProducerStamp) -> bytes:
+            batch = encode_record(value, key, headers, timestamp_ms, options.codec, number)
+            if len(batch) > RECORD_BYTES_MAX:
+                raise too_large(topic, len(batch))
+            return batch
+
+        record = OneRecord(
             where,
-            batch,
+            encode,
             options.acks,
             self._core.ack_timeout_ms,
             self._deadline(options.delivery_timeout_s),
             options.retries_max,
         )
-        answer = await self._run(operation, self._send_pool)
-        offset = -1 if answer is None else answer.partitions[0].base_offset
+        if options.idempotent:
+            async with self._sends:
+                offset = await self._send_numbered(record)
+        else:
+            offset = await self._run(send_one(self._session, record), self._send_pool)
         return RecordMetadata(topic, where.partition, offset, timestamp_ms)
+
+    async def _send_numbered(self, record: OneRecord) -> int:
+        """Send with a sequencer that no other task uses meanwhile."""
+        if self._sequencers:
+            sequencer = self._sequencers.pop()
+        else:
+            sequencer = await self._run(new_sequencer(self._session, record.deadline))
+        try:
+            operation = send_numbered(self._session, record, sequencer, None)
+            return await self._run(operation, self._send_pool)
+        except BaseException:
+            sequencer.restart(record.where)
+            raise
+        finally:
+            if not sequencer.exhausted:
+                self._sequencers.append(sequencer)
 
     async def submit(
         self,

@@ -16,6 +16,7 @@ from streambus_client._blocking._driver import run
 from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_pending
 from streambus_client._operations import refresh
+from streambus_client._producing import new_sequencer
 from streambus_client.errors import ClientError, ConnectionLostError
 
 if TYPE_CHECKING:
@@ -100,10 +101,11 @@ class Background:
                 now = clock()
                 callbacks = core.sender.expire(now)
                 topics = core.sender.topics_without_leader(now)
+                needs_sequencer = core.sender.needs_sequencer(now)
                 for node in core.sender.nodes_due(now):
                     if node not in self._threads:
                         self._spawn(node, f"streambus-producer-{node}", self._serve, node)
-                if not callbacks and not topics:
+                if not callbacks and not topics and not needs_sequencer:
                     if self._stopping:
                         return
                     due = core.sender.next_due()
@@ -113,15 +115,29 @@ class Background:
             self._finish(callbacks)
             if stopping:
                 return
+            if needs_sequencer:
+                self._take_sequencer()
             if topics:
                 self._find_leaders(topics)
 
+    def _take_sequencer(self) -> None:
+        session, sender = self._core.session, self._core.sender
+        callbacks: Callbacks = []
+        try:
+            operation = new_sequencer(session, sender.look_around_until(session.clock()))
+            sequencer = run(operation, session, self._pool, self._lock)
+        except ClientError as error:
+            with self._lock:
+                callbacks = sender.sequencer_failed(error, session.clock())
+        else:
+            with self._lock:
+                sender.sequencer = sequencer
+                self.work.notify_all()
+        self._finish(callbacks)
+
     def _find_leaders(self, topics: list[str]) -> None:
         session = self._core.session
-        now = session.clock()
-        due = self._core.sender.next_due()
-        longest_s = min(session.options.request_timeout_s, 5.0)
-        until = now + longest_s if due is None else min(now + longest_s, max(due, now + 0.1))
+        until = self._core.sender.look_around_until(session.clock())
         try:
             run(refresh(session, topics, until), session, self._pool, self._lock)
             failure = None

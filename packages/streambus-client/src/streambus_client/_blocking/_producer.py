@@ -13,6 +13,7 @@ from streambus_client._blocking._futures import SendFuture, SendManyFuture, wait
 from streambus_client._blocking._lane import Lane
 from streambus_client._callbacks import call_back
 from streambus_client._encoding import ProduceTemplate, encode_record
+from streambus_client._idempotence import SEQUENCE_CODES
 from streambus_client._operations import leader, refresh
 from streambus_client._options import (
     Acks,
@@ -23,24 +24,28 @@ from streambus_client._options import (
     wall_clock_ms,
 )
 from streambus_client._producing import (
+    OneRecord,
     ProducerCore,
     check_columns,
     check_record,
+    new_sequencer,
     partition_count,
-    produce_one,
     produced_code,
+    send_numbered,
+    send_one,
     too_large,
 )
 from streambus_client._tracing import Tracing, frame_context
 from streambus_client._types import Headers, RecordMetadata, TopicPartition
 from streambus_client.errors import (
+    BrokerError,
     ClientClosedError,
     ClientError,
     ConnectionLostError,
     RequestTimedOutError,
     error_for,
 )
-from streambus_protocol import FRAME_BYTES_MAX, ApiKey, ProduceResponse
+from streambus_protocol import FRAME_BYTES_MAX, NO_PRODUCER, ApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +53,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from streambus_client._accumulator import Outcome
+    from streambus_client._idempotence import Sequencer
+    from streambus_protocol import ProducerStamp
 
 _new_tuple = tuple.__new__
 
@@ -63,8 +70,9 @@ class Producer(BlockingClient):
     Use it as a context manager: leaving the block flushes and closes. If the block is left by
     Ctrl-C or ``SystemExit``, what is not yet acknowledged is abandoned, and its futures say so.
 
-    A record that is sent again after a lost connection may be written twice; ``retries_max=0``
-    rules that out, at the price of failures that the caller has to judge.
+    With ``acks="all"`` the producer is idempotent: what it sends again after a lost connection or a
+    new leader is written once, in order. Without, a retry may write twice; ``retries_max=0`` rules
+    that out, at the price of failures that the caller has to judge.
 
     Args:
         brokers: ``"host:port,host:port"``, or a sequence of such strings; any of the cluster.
@@ -80,6 +88,8 @@ class Producer(BlockingClient):
         buffer_bytes_max: submitted and not acknowledged; beyond it ``submit`` waits.
         delivery_timeout_ms: from the call to the failure of a record, retries included.
         retries_max: attempts after the first; None: until the delivery deadline.
+        idempotent: whether batches are numbered, so that a retry neither doubles nor reorders;
+            None: with ``acks="all"``, which it needs.
         request_timeout_ms: for one request; also how long brokers may wait for replicas.
         connect_timeout_ms: for one connection.
         retry_backoff_ms: the first pause between attempts; it doubles.
@@ -108,6 +118,7 @@ class Producer(BlockingClient):
         buffer_bytes_max: int = 64 * 1024 * 1024,
         delivery_timeout_ms: float = 120_000,
         retries_max: int | None = None,
+        idempotent: bool | None = None,
         request_timeout_ms: float = 30_000,
         connect_timeout_ms: float = 10_000,
         retry_backoff_ms: float = 50,
@@ -139,6 +150,7 @@ class Producer(BlockingClient):
             buffer_bytes_max=buffer_bytes_max,
             delivery_timeout_ms=delivery_timeout_ms,
             retries_max=retries_max,
+            idempotent=idempotent,
         )
         self._now_ms = now_ms
         self._request_timeout_s = self._session.options.request_timeout_s
@@ -148,6 +160,7 @@ class Producer(BlockingClient):
         self._background = Background(self._core, self._pool, self._lock)
         self._lanes: dict[TopicPartition, Lane] = {}
         self._single: dict[str, Lane] = {}
+        self._sequencers: list[Sequencer] = []  # those that no send uses now
         self._lanes_expire_at = 0.0
         self._submitted = False  # since the background was last empty; then send goes behind it
 
@@ -181,7 +194,7 @@ class Producer(BlockingClient):
             TopicNotFoundError, PartitionNotFoundError, RecordTooLargeError: as they say.
             ClientError: it was not acknowledged before the delivery deadline, or the broker
                 refused it. After ``ConnectionLostError`` and ``RequestTimedOutError`` it may be
-                written nevertheless.
+                written nevertheless, but never twice by an idempotent producer.
 
         Cost:
             One ``send`` and one ``recv`` once topic and leader are known.
@@ -205,28 +218,73 @@ class Producer(BlockingClient):
         lane = self._single.get(topic) if partition is None else None
         if lane is None or lane.connection.closed or time.monotonic() >= self._lanes_expire_at:
             lane = self._lane(topic, key, partition, value, headers)
-        connection, where = lane.connection, lane.where
-        batch: bytes | None = None
-        if headers or self._options.codec:
-            batch = encode_record(value, key, headers, timestamp_ms, self._options.codec)
-        with connection.lock:
-            if connection.closed or self._submitted:
-                offset = None
-            else:
-                correlation_id = connection.core.next_id()
-                if batch is None:
-                    frame = lane.template.record_frame(correlation_id, value, key, timestamp_ms)
-                else:
-                    frame = lane.template.frame(correlation_id, batch, frame_context.get())
-                offset = self._exchange(lane, frame, correlation_id)
-        if offset is None:
-            if batch is None:
-                batch = encode_record(value, key, None, timestamp_ms, 0)
-            return self._send_slowly(where, value, key, headers, timestamp_ms, batch)
+        if self._options.idempotent:
+            offset = self._send_numbered(lane, value, key, headers, timestamp_ms)
+        else:
+            offset = self._send_on(lane, value, key, headers, timestamp_ms, None)
         sent: RecordMetadata = _new_tuple(
-            RecordMetadata, (topic, where.partition, offset, timestamp_ms)
+            RecordMetadata, (topic, lane.where.partition, offset, timestamp_ms)
         )
         return sent
+
+    def _send_numbered(
+        self,
+        lane: Lane,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int,
+    ) -> int:
+        """Send with a sequencer that no other thread uses meanwhile."""
+        try:
+            sequencer = self._sequencers.pop()
+        except IndexError:
+            deadline = self._deadline(self._options.delivery_timeout_s)
+            sequencer = self._run(new_sequencer(self._session, deadline))
+        try:
+            return self._send_on(lane, value, key, headers, timestamp_ms, sequencer)
+        except BaseException:
+            sequencer.restart(lane.where)
+            raise
+        finally:
+            if not sequencer.exhausted:
+                self._sequencers.append(sequencer)
+
+    def _send_on(
+        self,
+        lane: Lane,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int,
+        sequencer: Sequencer | None,
+    ) -> int:
+        """Send on the lane, and where that does not succeed at once, the general way."""
+        connection, codec = lane.connection, self._options.codec
+        stamp: ProducerStamp | None = None
+        with connection.lock:
+            if not connection.closed and not self._submitted:
+                if sequencer is not None:
+                    stamp = sequencer.stamp(lane.where, 1)
+                number = stamp or NO_PRODUCER
+                correlation_id = connection.core.next_id()
+                if headers or codec:
+                    batch = encode_record(value, key, headers, timestamp_ms, codec, number)
+                    frame = lane.template.frame(correlation_id, batch, frame_context.get())
+                else:
+                    frame = lane.template.record_frame(
+                        correlation_id, value, key, timestamp_ms, number
+                    )
+                try:
+                    offset = self._exchange(lane, frame, correlation_id)
+                except BrokerError as error:
+                    if sequencer is None or error.code not in SEQUENCE_CODES:
+                        raise
+                    sequencer.restart(lane.where)  # a first attempt: so it is not in the log
+                    offset = stamp = None
+                if offset is not None:
+                    return offset
+        return self._send_slowly(lane.where, value, key, headers, timestamp_ms, sequencer, stamp)
 
     def _exchange(self, lane: Lane, frame: bytes, correlation_id: int) -> int | None:
         """Send a batch on its lane; None if it has to be tried again the general way.
@@ -278,13 +336,17 @@ class Producer(BlockingClient):
         key: bytes | None,
         headers: Headers | None,
         timestamp_ms: int,
-        batch: bytes,
-    ) -> RecordMetadata:
-        """Send with retries, or behind what was submitted to the same partition before."""
+        sequencer: Sequencer | None,
+        stamp: ProducerStamp | None,
+    ) -> int:
+        """Send with retries, or behind what was submitted to the same partition before.
+
+        What was sent under a number already is sent again under that one.
+        """
         with self._lock:
             behind = self._core.accumulator.holds(where)
             self._submitted = not self._core.accumulator.empty
-        if behind:
+        if behind and stamp is None:
             future = self.submit(
                 where.topic,
                 value,
@@ -293,26 +355,26 @@ class Producer(BlockingClient):
                 headers=headers,
                 timestamp_ms=timestamp_ms,
             )
-            return future.result()
-        options = self._options
-        answer: ProduceResponse | None = self._run_sending(where, batch)
-        offset = -1 if answer is None else answer.partitions[0].base_offset
-        assert options.acks == 0 or offset >= 0, "a code of 0 comes with an offset"
-        return RecordMetadata(where.topic, where.partition, offset, timestamp_ms)
-
-    def _run_sending(self, where: TopicPartition, batch: bytes) -> ProduceResponse | None:
+            return future.result().offset
         if self._closed:
             raise ClientClosedError("this Producer is closed")
         options = self._options
-        operation = produce_one(
-            self._session,
+
+        def encode(number: ProducerStamp) -> bytes:
+            return encode_record(value, key, headers, timestamp_ms, options.codec, number)
+
+        record = OneRecord(
             where,
-            batch,
+            encode,
             options.acks,
             self._core.ack_timeout_ms,
             self._deadline(options.delivery_timeout_s),
             options.retries_max,
         )
+        if sequencer is None:
+            operation = send_one(self._session, record)
+        else:
+            operation = send_numbered(self._session, record, sequencer, stamp)
         return run(operation, self._session, self._send_pool, self._lock)
 
     def _lane(
