@@ -77,6 +77,7 @@ class Host:
         damaged: Whether its disk was damaged, and not emptied since.
         failing: Whether its disk fails, so that the broker may give up at any time.
         full: Whether its disk was full at some time in its process's life.
+        wiped: Whether its disk was emptied at some time.
         skew_ms: What its wall clock is ahead.
         lowest: By partition, what its high watermark may not fall below.
     """
@@ -91,6 +92,7 @@ class Host:
         self.damaged = False
         self.failing = False
         self.full = False
+        self.wiped = False
         self.skew_ms = 0
         self.starts = 0
         self.stopping = asyncio.Event()
@@ -184,6 +186,7 @@ class Hosts:
         self.simulation.happened("rebuilt", host.node_id, why)
         host.disk = SimulatedFileSystem()
         host.damaged = False
+        host.wiped = True
 
     # --- a broker's life -----------------------------------------------------------------------
 
@@ -191,9 +194,12 @@ class Hosts:
         loop = self.simulation.loop
         sync_s_max = self.shape.sync_s_max
 
+        # A sync takes its time, before the disk has everything and after: this is when an
+        # acknowledgement waits and a kill hurts.
         def later(run: Callable[[], object]) -> None:
-            # A sync takes its time: this is when an acknowledgement waits and a kill hurts.
-            loop.call_later(0.000_1 + sync_s_max * random.random(), run)
+            loop.call_later(0.000_1 + sync_s_max / 2 * random.random(), run)
+
+        host.process.thread_s = lambda: sync_s_max / 2 * random.random()
 
         def scheduler() -> SimulatedScheduler:
             return SimulatedScheduler(random.getrandbits(32), clock=SimulatedClock(), defer=later)

@@ -100,14 +100,14 @@ def _is_own_class(value: object, module: ModuleType) -> bool:
     return isinstance(value, type) and value.__module__ == module.__name__
 
 
-def hunt(mutant: Mutant, first: int) -> int:
+def hunt(mutant: Mutant, first: int, cpu_s: int) -> int:
     """In a process of its own: FOUND if the mutant is noticed, SURVIVED if not."""
     logging.disable(logging.CRITICAL)
     apply(mutant)
     gc.disable()
     began_s = time.process_time()
     seed = first
-    while time.process_time() - began_s < CPU_SECONDS_MAX:
+    while time.process_time() - began_s < cpu_s:
         try:
             Scenario(seed).run()
         except Exception as found:  # noqa: BLE001 - whatever goes wrong is what is looked for
@@ -123,11 +123,12 @@ def hunt(mutant: Mutant, first: int) -> int:
 # --- all of them -------------------------------------------------------------------------------
 
 
-def run(mutant: Mutant, first: int) -> Outcome:
+def run(mutant: Mutant, first: int, cpu_s: int) -> Outcome:
     """Hunt a mutant in a fresh process, and tell how it went."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    arguments = ("--hunt", mutant.name, "--first", str(first), "--cpu", str(cpu_s))
     child = subprocess.run(
-        [sys.executable, "-m", _MODULE, "--hunt", mutant.name, "--first", str(first)],
+        [sys.executable, "-m", _MODULE, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -178,14 +179,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", help="only these")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--table", action="store_true", help=f"write them into {TABLE.name}")
+    parser.add_argument("--cpu", type=int, default=CPU_SECONDS_MAX, help="CPU seconds for each")
     parser.add_argument("--hunt", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     by_name = {mutant.name: mutant for mutant in MUTANTS}
     if options.hunt:
-        return hunt(by_name[options.hunt], options.first)
+        return hunt(by_name[options.hunt], options.first, options.cpu)
     outcomes = []
     for name in options.names or by_name:
-        outcome = run(by_name[name], options.first)
+        outcome = run(by_name[name], options.first, options.cpu)
         outcomes.append(outcome)
         verdict = "found " if outcome.found else "MISSED"
         print(f"{verdict} {outcome.cpu_s:6.1f} s  {name}: {outcome.how}", flush=True)

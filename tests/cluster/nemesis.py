@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _FAULTY = ("sync", "append", "rename", "create", "sync_directory", "open_read", "read", "unlink")
 _EFFECTS = ("none", "none", "partial", "done", "lost")
 _ADMIN_S = 3.0
+_PATIENCE_S = 2.0
 
 
 class Nemesis:
@@ -75,8 +76,12 @@ class Nemesis:
             if loop.time() >= end_s:
                 return
             kind = random.choices(kinds, weights)[0]
+            if random.random() < shape.looks:
+                self._watch.look_at_disks()
             self.simulation.happened(kind)
             await getattr(self, "_" + kind.replace(" ", "_"))()
+            if random.random() < shape.patience:
+                await self._next_acknowledged(_PATIENCE_S)
 
     async def heal(self) -> None:
         """End everything: all that was started goes to its end, all brokers live, nothing fails."""
@@ -153,21 +158,29 @@ class Nemesis:
 
     async def _after_ack(self) -> None:
         """The moment that a record is acknowledged, those that hold it lose what is not synced."""
-        future = self._acknowledged = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(1.0):
-                record = await future
-        except TimeoutError:
+        record = await self._next_acknowledged(1.0)
+        if record is None:
             return
-        finally:
-            self._acknowledged = None
+        self._watch.look_at_disks()
         leader = self._leader(record.partition)
         members = [] if leader is None else self._in_sync(leader, record.partition)
-        everybody = self._random.random() < 0.6
+        who = self._random.random()
         for host in members:
-            if everybody or self._random.random() < 0.5:
+            if who < 0.4 or (host is leader) == (who < 0.7):  # all, the leader, or the others
                 self._kill_now(host, power_loss=True, mode="drop")
-                self._later(self._again(host, 0.3))
+                # Whoever is back first may lead, with what it had synced.
+                self._later(self._again(host, self._random.choice((0.0, 0.1, 2.5))))
+
+    async def _next_acknowledged(self, within_s: float) -> Sent | None:
+        """Wait for the next acknowledgement by all."""
+        future = self._acknowledged = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(within_s):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            self._acknowledged = None
 
     def _note(self, record: Sent) -> None:
         waiting = self._acknowledged

@@ -22,7 +22,7 @@ SOMETIMES = {
     "power": 2.0,
     "all killed": 0.5,
     "all power": 1.0,
-    "after ack": 3.0,
+    "after ack": 5.0,
     "cut": 1.0,
     "isolate": 2.0,
     "pair": 1.0,
@@ -57,6 +57,8 @@ class Shape:
         consumers: How many.
         duration_s: Virtual seconds of trouble.
         spacing_s: Mean time between troubles.
+        patience: How often the next trouble waits until the cluster works again.
+        looks: How often the disks are looked at before a trouble.
         troubles: Kind → weight.
         faults: What the network does by itself.
         sync_s_max: How long a disk takes to sync, at most.
@@ -73,6 +75,8 @@ class Shape:
     consumers: int
     duration_s: float
     spacing_s: float
+    patience: float
+    looks: float
     troubles: dict[str, float]
     faults: Faults
     sync_s_max: float
@@ -94,7 +98,7 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         duration_s: Virtual seconds of trouble; None draws them too.
     """
     voters, joined = random.choices(
-        ((3, 0), (3, 1), (3, 2), (5, 0)), (0.65, 0.15, 0.1, 0.1)
+        ((3, 0), (3, 1), (3, 2), (5, 0)), (0.8, 0.08, 0.06, 0.06)
     )[0]  # fmt: skip
     factor = 5 if voters + joined == 5 and random.random() < 0.4 else 3
     if duration_s is None:
@@ -115,6 +119,8 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         consumers=random.choice((1, 1, 2)),
         duration_s=duration_s,
         spacing_s=random.choice((0.1, 0.25, 0.7)),
+        patience=random.choice((0.0, 0.5, 1.0)),
+        looks=0.3,
         troubles=troubles,
         faults=Faults(
             latency_max_s=random.choice((0.000_5, 0.002, 0.02)),
@@ -124,7 +130,7 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
             stall_s_max=random.choice((0.2, 1.5)),
             silence_probability=0.000_3 if rough else 0.0,
         ),
-        sync_s_max=random.choice((0.002, 0.02, 0.2)),
+        sync_s_max=random.choice((0.005, 0.05, 0.2)),
         session_ms=random.choice((400, 800)),
         lag_ms_max=random.choice((300, 1000)),
         memtable_bytes=random.choice((64 * 1024, 1 << 20)),

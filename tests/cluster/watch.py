@@ -4,15 +4,23 @@ Looked at every few milliseconds of virtual time, and before a broker is killed:
 
 - A broker's high watermark never goes back while it lives, and never lies beyond its log's end.
 - In one leader epoch at most one broker leads a partition.
-- What a leader holds to be committed is on the disk of every member of its in-sync set that lives:
-  not written only, synced.
+
+And at chosen moments, with a look at every disk as a loss of power would leave it:
+
+- What a leader believes to be durable, its own records and its followers', is.
+- What is committed is on as many disks as it must be (min_insync_replicas).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
+from streambus_broker.log.keys import TOTALS_BYTES, partition_of, partition_prefix
+from streambus_protocol import read_batch_header
+from streambus_storage import LSMTree, NotATreeError, Options
+from streambus_storage.testing import SimulatedScheduler, random_source
 from tests.support.history import CheckFailedError
 
 if TYPE_CHECKING:
@@ -20,7 +28,8 @@ if TYPE_CHECKING:
     from tests.cluster.hosts import Host, Hosts
     from tests.support.history import History
 
-_PAUSE_S = 0.02
+_PAUSE_S = 0.05
+_NO_DICE = random_source(0, "nothing is drawn in this mode")
 
 
 class Watch:
@@ -68,6 +77,58 @@ class Watch:
             if replica.leading is not None:
                 self._look_at_leader(host, replica)
 
+    # --- disks ---------------------------------------------------------------------------------
+
+    def look_at_disks(self) -> None:
+        """Compare what leaders believe with what the disks hold.
+
+        Cost: some milliseconds for each broker.
+
+        Raises:
+            CheckFailedError: They do not hold it.
+        """
+        ends = {host.node_id: _durable_ends(host) for host in self._hosts.all if _is_sound(host)}
+        for host in self._hosts.all:
+            node = host.node
+            if node is None:
+                continue
+            for replica in list(node.replicas.values()):
+                if replica.leading is not None and self._is_last(replica):
+                    self._check_beliefs(host, replica, ends)
+
+    def _is_last(self, replica: Replica) -> bool:
+        """Whether nobody was seen to lead in a later epoch."""
+        return replica.stored.log.leader_epoch >= self.epochs.get(replica.partition, 0)
+
+    def _check_beliefs(self, host: Host, replica: Replica, ends: dict[int, dict[int, int]]) -> None:
+        leading, partition_id = replica.leading, replica.partition_id
+        assert leading is not None
+        believed = {host.node_id: leading.durable}
+        for follower, progress in leading.followers.items():
+            other = self._hosts.hosts[follower].node
+            same = None if other is None else other.replicas.get(partition_id)
+            if (
+                same is not None
+                and same.follows == host.node_id
+                and (same.record.leader_epoch == replica.record.leader_epoch)
+            ):
+                believed[follower] = progress.durable
+        for node_id, end in believed.items():
+            found = ends.get(node_id)
+            if found is not None and end > found.get(partition_id, 0):
+                raise CheckFailedError(
+                    f"broker {host.node_id} believes that broker {node_id} has"
+                    f" {replica.partition} on disk up to {end}; it has {found.get(partition_id, 0)}"
+                )
+        watermark = leading.high_watermark
+        holders = [n for n, found in ends.items() if found.get(partition_id, 0) >= watermark]
+        unknown = len(self._hosts.all) - len(ends)
+        minimum = self._hosts.shape.replication_factor // 2 + 1
+        if watermark and len(holders) + unknown < minimum:
+            raise CheckFailedError(
+                f"{replica.partition} is committed up to {watermark}; on the disks of {holders}"
+            )
+
     def _look_at_leader(self, host: Host, replica: Replica) -> None:
         number, epoch = replica.partition, replica.stored.log.leader_epoch
         self.epochs[number] = max(self.epochs.get(number, 0), epoch)
@@ -76,3 +137,38 @@ class Watch:
             raise CheckFailedError(
                 f"{led} and {self._leaders[number, epoch]} both lead {number} in epoch {epoch}"
             )
+
+
+def _is_sound(host: Host) -> bool:
+    """Whether the disk does what a disk must do."""
+    return not (host.damaged or host.failing or host.full or host.wiped)
+
+
+def _durable_ends(host: Host) -> dict[int, int]:
+    """By partition id, where the logs on a disk would end after a loss of power now."""
+    disk = host.disk.power_cut(_NO_DICE, "drop")
+    if not disk.exists("/broker/data"):
+        return {}
+    ends: dict[int, int] = {}
+    try:
+        tree = LSMTree.open(
+            "/broker/data",
+            Options(
+                file_system=disk, scheduler=SimulatedScheduler(0), key_partitioner=partition_of
+            ),
+            create=False,
+            read_only=True,
+        )
+    except NotATreeError:
+        return {}
+    with tree:
+        partition_id = 0
+        while True:
+            with contextlib.closing(tree.scan(partition_prefix(partition_id + 1))) as scan:
+                first = next(scan, None)
+            if first is None:
+                return ends
+            partition_id = int.from_bytes(first[0][:8], "big")
+            found = tree.last(prefix=partition_prefix(partition_id))
+            assert found is not None
+            ends[partition_id] = read_batch_header(found[1], TOTALS_BYTES).next_offset

@@ -7,7 +7,8 @@ Found by ``simulate broker``, seed 3.
 from __future__ import annotations
 
 from streambus_client import AsyncProducer
-from tests.broker.scenario import ADDRESS, TOPIC, Scenario
+from tests.broker.scenario import ADDRESS, Scenario
+from tests.support.clients import TOPIC
 
 
 def test_what_was_durable_survives_a_power_loss_that_keeps_only_what_was_synced() -> None:
@@ -16,7 +17,7 @@ def test_what_was_durable_survives_a_power_loss_that_keeps_only_what_was_synced(
     async def main() -> int:
         clients = scenario.simulation.process("clients", "10.0.0.2")
         scenario._start_broker()
-        await clients.start(scenario._create_topic)
+        await clients.start(scenario.clients.create_topic)
 
         async def send() -> int:
             async with AsyncProducer(ADDRESS, acks="all") as producer:

@@ -117,7 +117,11 @@ class SimulatedLoop(base_events.BaseEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Handle:
-        return self.call_soon(callback, *args, context=context)
+        process = current_process.get()
+        if process is None or process.thread_s is None:
+            return self.call_soon(callback, *args, context=context)
+        process.heard_s = max(process.heard_s, self.now_s + process.thread_s())
+        return self.call_at(process.heard_s, callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         future = self.create_future()

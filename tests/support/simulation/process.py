@@ -29,6 +29,8 @@ class SimulatedProcess:
         alive: False from the kill on; a process never comes back, start another one.
         runs: Whether it is given the processor: it lives and is not paused.
         clock_skew_ms: What its wall clock is ahead of the simulation's.
+        thread_s: Draws how long what a thread has done takes to reach the event loop: what happens
+            on the loop in that time comes after it, and before the loop hears of it.
     """
 
     def __init__(self, simulation: Simulation, name: str, host: str) -> None:
@@ -37,6 +39,8 @@ class SimulatedProcess:
         self.alive = True
         self.runs = True
         self.clock_skew_ms = 0
+        self.thread_s: Callable[[], float] | None = None
+        self.heard_s = 0.0  # when the loop heard, or will hear, of a thread's last deed
         self._simulation = simulation
         self._tasks: list[asyncio.Task[Any]] = []
         self._look_at = _TASKS_MIN
