@@ -141,7 +141,7 @@ def _writers(random: Random, rate: float) -> tuple[Writing, ...]:
     """One that is content with the leader's word, one that sends one by one, one in batches."""
     writers = [
         Writing(1, rate, records_max=random.choice((1, 6))),
-        Writing("all", rate),
-        Writing("all", rate / 2, records_max=random.choice((3, 20))),
+        Writing("all", rate, retries=random.random() < 0.5),
+        Writing("all", rate / 2, random.choice((3, 20)), retries=random.random() < 0.7),
     ]
     return tuple(writers[: random.choice((2, 3, 3))])

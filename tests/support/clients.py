@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOPIC = "t"
 _TIMEOUTS: dict[str, Any] = {"request_timeout_ms": 1_500, "connect_timeout_ms": 700}
 _SIZES = (0, 10, 3_000)
+_DELIVERY_MS = 4_000
 _QUIET_S = 0.1  # after a failure, at most
 
 
@@ -78,7 +79,7 @@ class Clients:
             acks=writing.acks,
             linger_ms=2,
             retries_max=None if writing.retries else 0,
-            delivery_timeout_ms=10_000,
+            delivery_timeout_ms=_DELIVERY_MS,
             random=random,
             now_ms=self.simulation.wall_clock_ms,
             **_TIMEOUTS,
