@@ -68,8 +68,9 @@ class CalmCluster:
 
     async def ready(self) -> None:
         """Wait until every broker has a session."""
-        for host in self.hosts.all:
-            await self.until(lambda host=host: self.has_session(host.node_id), f"{host.node_id}")
+        await self.until(
+            lambda: all(self.has_session(host.node_id) for host in self.hosts.all), "sessions"
+        )
 
     def has_session(self, node_id: int) -> bool:
         """Whether a broker has a session, by its own knowledge."""

@@ -18,7 +18,7 @@ from tests.support.clients import TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from typing import Any
+    from typing import Any, Literal
 
     from tests.cluster.hosts import Host, Hosts
     from tests.cluster.shape import Shape
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from tests.support.history import Sent
     from tests.support.simulation import SimulatedProcess, Simulation
 
+    Effect = Literal["none", "partial", "done", "lost"]
+
 _FAULTY = ("sync", "append", "rename", "create", "sync_directory", "open_read", "read", "unlink")
-_EFFECTS = ("none", "none", "partial", "done", "lost")
+_EFFECTS: tuple[Effect, ...] = ("none", "none", "partial", "done", "lost")
 _ADMIN_S = 3.0
 _PATIENCE_S = 2.0
 
@@ -173,7 +175,8 @@ class Nemesis:
 
     async def _next_acknowledged(self, within_s: float) -> Sent | None:
         """Wait for the next acknowledgement by all."""
-        future = self._acknowledged = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+        self._acknowledged = future
         try:
             async with asyncio.timeout(within_s):
                 return await future

@@ -96,7 +96,7 @@ class Tally:
 
 def _one(scenario: Callable[..., Any], seed: int, duration_s: float | None, *, trace: bool) -> int:
     """Run one seed twice, and see that both runs are the same, be it that both fail."""
-    digests = []
+    digests: list[str] = []
     status = 0
     for keep_trace in (trace, False):
         run = scenario(seed, duration_s, keep_trace=keep_trace)
