@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import random
 import resource
 import socket
 import subprocess
@@ -13,14 +15,17 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.report import Row, Sample, at_most, compare, interleave, percentile
-from streambus_client import Admin, Producer
+from streambus_broker.log.keys import KEY, STAMPED_TOTALS, TOTALS_BYTES, batch_key, partition_of
+from streambus_client import Admin, Consumer, Producer
 from streambus_protocol import HandshakeRequest, encode_frame, encode_message
+from streambus_storage import LSMTree, Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTIONS = PARTITIONS = 1_000
 _SETTLE_S = 2.0
+_FILLED_PARTITIONS = 100
 _LISTENING = "listening on "
 
 
@@ -131,6 +136,7 @@ def start(repeats: int, gigabytes: float) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="streambus-bench-") as directory:
         if gigabytes:
             _fill(directory, gigabytes)
+            _check_filled(directory)
         cases: list[tuple[str, str | None, float]] = [("empty", None, 0.5)]
         if gigabytes:
             cases.append((f"{gigabytes:g} GB on disk", directory, 1.0))
@@ -165,16 +171,49 @@ def _pass_s() -> float:
 
 
 def _fill(directory: str, gigabytes: float) -> None:
-    """Write so much through a broker: random bytes, in 100 partitions."""
-    import random
+    """Leave so much in 100 partitions: a batch in each by a broker, and copies of it in bulk.
 
-    value = random.Random(1).randbytes(100_000)
+    The copies go straight into the data tree's tables, with offsets and totals as the broker
+    gives them: through a producer, ten gigabytes would take many minutes.
+    """
     with running(directory=directory) as broker:
         with Admin(broker.address) as admin:
-            admin.create_topic("large", partitions=100)
-        with Producer(broker.address, acks=1) as producer:
-            for number in range(int(gigabytes * 1e9 / len(value))):
-                producer.submit("large", value, partition=number % 100)
+            admin.create_topic("large", partitions=_FILLED_PARTITIONS)
+        with Producer(broker.address, acks="all") as producer:
+            value = random.Random(1).randbytes(100_000)
+            for partition in range(_FILLED_PARTITIONS):
+                producer.send("large", value, partition=partition)
+    options = Options(key_partitioner=partition_of, filter_bits_per_key=0)
+    with LSMTree.open(os.path.join(directory, "data"), options) as tree:
+        firsts = [
+            (key, value) for key, value in tree.scan(batch_key(1, 0)) if KEY.unpack(key)[1] == 0
+        ]
+        assert len(firsts) == _FILLED_PARTITIONS, len(firsts)
+        copies = int(gigabytes * 1e9 / sum(len(value) for _, value in firsts))
+        tree.ingest(
+            (batch_key(KEY.unpack(key)[0], number), _copy_of(value, number))
+            for key, value in firsts
+            for number in range(copies)
+        )
+
+
+def _check_filled(directory: str) -> None:
+    """A broker must take the copies for its own: read the last of them."""
+    with running(directory=directory) as broker:
+        with Admin(broker.address) as admin:
+            latest = [partition.latest for partition in admin.describe_topic("large").partitions]
+        assert len(set(latest)) == 1, latest
+        with Consumer(broker.address, start=latest[0] - 1) as consumer:
+            consumer.assign([("large", 0)])
+            records = consumer.poll(max_records=1, timeout=30)
+        assert [record.offset for record in records] == [latest[0] - 1]
+
+
+def _copy_of(stored: bytes, number: int) -> bytes:
+    """A stored batch of one record as the one with that offset: its checksum covers neither."""
+    _, newest_ms, _, epoch = STAMPED_TOTALS.unpack_from(stored)
+    position = number * (len(stored) - TOTALS_BYTES)
+    return STAMPED_TOTALS.pack(position, newest_ms, number, epoch) + stored[STAMPED_TOTALS.size :]
 
 
 def pauses(seconds: float) -> list[Row]:

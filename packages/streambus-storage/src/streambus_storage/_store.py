@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     from streambus_storage._wal_reader import Replayed
 
 
+CLOSING_SHARE = 8
+"""A tree is flushed when it is closed, if this share of a memtable or more waits for that."""
+
+
 class Pressure(IntEnum):
     """How far flush and compaction are behind the writers."""
 
@@ -280,6 +284,14 @@ class Store:
         """Tell whether the memtable has twice its size: the next segment is not ready in time."""
         state = self.state
         return state is not None and state.active.bytes >= 2 * self.options.memtable_bytes
+
+    def log_is_long(self) -> bool:
+        """Tell whether the next open would take long to read the log back."""
+        state = self.state
+        if state is None or self.closing or self.failure is not None:
+            return False
+        waiting = sum(memtable.bytes for memtable in state.memtables)
+        return waiting * CLOSING_SHARE >= self.options.memtable_bytes
 
     def measure_pressure(self) -> Pressure:
         """Compute how far the background is behind, now. Without side effects."""

@@ -422,13 +422,17 @@ class LSMTree(Readable):
     def close(self) -> None:
         """Make everything durable, stop the background, and give lock and files back.
 
-        Closing twice does nothing.
+        What would take long to read back from the log is flushed first. Closing twice does
+        nothing.
 
         Raises:
             TreeFailedError: The last sync failed. The tree is closed all the same.
             StorageIOError: The manifest could not be written at the end; closed all the same.
         """
         store = self._store
+        if self._lock is not None and store.log_is_long():
+            with contextlib.suppress(StorageError):  # then the next open reads the log
+                self.flush()
         with store.rotate_lock:
             if store.closing:
                 return

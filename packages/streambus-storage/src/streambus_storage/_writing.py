@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 PARTS_BYTES = 8192
 """From this length on a value is written beside its header, instead of joined to it."""
 
+FREEING_BYTES_MAX = 16_384
+"""A batch with range deletes and no more than this gives space back: it may use the reserve."""
+
 FREEING_FACTOR = 8
 """On a full disk range deletes go on until the memtable has so many times its size."""
 
@@ -109,13 +112,15 @@ class Writer:
         store = self._store
         keys, values, ranges = list(batch.keys), list(batch.values), list(batch.ranges)
         operations = len(keys) + len(ranges)
-        frees = bool(ranges) and values.count(None) == len(values)
-        if store.gate:
-            self._pass_gate(frees=frees)
         if not operations:
+            if store.gate:
+                self._pass_gate()
             return store.last_sequence
         payload = encode_batch_payload(keys, values, ranges)
         size = len(payload)
+        frees = bool(ranges) and size <= FREEING_BYTES_MAX
+        if store.gate:
+            self._pass_gate(frees=frees)
         if size > VALUE_BYTES_MAX:  # pragma: no cover - a test would need gigabytes of memory
             raise InvalidArgumentError(
                 f"a batch of {size} bytes: the longest has {VALUE_BYTES_MAX}"
