@@ -41,6 +41,7 @@ PRODUCER_TARGETS = {
     "buffer_bytes_max": Target(int, minimum=1, default=64 * 1024 * 1024),
     "delivery_timeout_ms": Target(int, minimum=1, default=120_000),
     "retries_max": Target(int, minimum=0),
+    "idempotent": Target(bool),
 }
 
 
@@ -103,6 +104,7 @@ PRODUCER = Table(
         becomes("buffer.memory", "buffer_bytes_max", integer),
         becomes("delivery.timeout.ms", "delivery_timeout_ms", integer),
         becomes("retries", "retries_max", integer),
+        becomes("enable.idempotence", "idempotent", boolean, "on by itself with acks=all"),
         becomes(
             "partitioner.class",
             "partitioner",
@@ -128,11 +130,6 @@ PRODUCER = Table(
         ),
         not_supported(
             BYTES_ONLY, "key.serializer value.serializer", harmless=[*BYTE_SERIALIZERS, ""]
-        ),
-        not_supported(
-            "a repeated attempt may write a record twice in this version",
-            "enable.idempotence",
-            harmless=["false"],
         ),
         not_supported(NO_TRANSACTIONS, "transactional.id transaction.timeout.ms", harmless=[""]),
         not_supported("codecs run at one fixed level", "compression.gzip.level", harmless=["-1"]),
