@@ -23,6 +23,7 @@ from streambus_raft._roles import become_follower
 from streambus_raft._types import NO_NODE
 
 if TYPE_CHECKING:
+    from streambus_raft._membership import Membership
     from streambus_raft._progress import Progress
     from streambus_raft._state import Node
     from streambus_raft._types import NodeId
@@ -40,6 +41,19 @@ def judge_storages(node: Node) -> None:
             progress.foreign = known != progress.storage_id
         elif not current.is_voter(member):
             progress.foreign = False
+
+
+def renew_sessions(node: Node, before: Membership) -> None:
+    """Forget by which storage those answered that the configuration sets free of theirs.
+
+    Otherwise the next registration would write down again the storage of a disk that is gone, and
+    the new one, which has not answered yet, would stay a stranger.
+    """
+    after = node.track.current
+    for member in node.progress:
+        if before.storage_of(member) is not None and after.storage_of(member) is None:
+            node.progress[member] = node.new_progress(node.log.last)
+            node.rounds_acked.pop(member, None)
 
 
 def admit_reply(node: Node, member: NodeId, progress: Progress, storage_id: int) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streambus_raft import _snapshots
 from streambus_raft._entry import Entry, EntryKind, entries_bytes
-from streambus_raft._identity import judge_storages
+from streambus_raft._identity import judge_storages, renew_sessions
 from streambus_raft._membership import decode_membership
 from streambus_raft._messages import AppendReply, AppendRequest, Heartbeat, HeartbeatReply
 from streambus_raft._progress import Progress, ProgressState
@@ -34,11 +34,13 @@ def _adopt_memberships(node: Node, entries: list[Entry]) -> None:
     """Put configurations among new entries in force."""
     if EntryKind.MEMBERSHIP not in map(_kind_of, entries):
         return
+    before = node.track.current
     for entry in entries:
         if entry.kind == EntryKind.MEMBERSHIP:
             node.track.append(entry.index, decode_membership(entry.data))
     if node.role == Role.LEADER:
         reconcile_progress(node)
+        renew_sessions(node, before)
 
 
 def reconcile_progress(node: Node) -> None:

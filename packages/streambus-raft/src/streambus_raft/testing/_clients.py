@@ -30,7 +30,13 @@ class Client:
         self.acknowledged: list[bytes] = []
         self._count = 0
         self._current = 0
-        """The operation that is under way; an answer to an earlier one comes too late."""
+        """The number of the operation under way; an answer to an earlier one comes too late."""
+        self._under_way: Operation | None = None
+
+    @property
+    def operations(self) -> list[Operation]:
+        """All that may have been done; what is still under way has an unknown outcome, too."""
+        return self.history if self._under_way is None else [*self.history, self._under_way]
 
     def think(self) -> None:
         """Do the next operation a little later."""
@@ -71,7 +77,7 @@ class Client:
     def _begin(self, node: SimulatedNode, operation: Operation) -> None:
         simulation = self.simulation
         number = self._current = self._count
-        operation = operation._replace(begin=simulation.kernel.now)
+        operation = self._under_way = operation._replace(begin=simulation.kernel.now)
         data = b""
 
         def answer(result: object, certain: bool) -> None:
@@ -92,8 +98,12 @@ class Client:
             node.propose(data, answer)
         except RaftError:
             if self._current == number:
-                self._current = 0  # it certainly was not done
+                self._end()  # it certainly was not done
                 self.think()
+
+    def _end(self) -> None:
+        self._current = 0
+        self._under_way = None
 
     def _finish(
         self, number: int, operation: Operation, data: bytes, result: object, *, certain: bool
@@ -103,7 +113,7 @@ class Client:
         if not certain:
             self._give_up(number, operation)
             return
-        self._current = 0
+        self._end()
         if operation.kind != "read" and result is None:
             self.think()  # it certainly was not done
             return
@@ -117,7 +127,7 @@ class Client:
     def _give_up(self, number: int, operation: Operation) -> None:
         if self._current != number:
             return
-        self._current = 0
+        self._end()
         self.history.append(operation)
         self.simulation.trace("unknown", self.number, operation)
         self.think()

@@ -232,7 +232,7 @@ class Simulation:
                 if data not in present:
                     raise BreachError(f"acknowledged and lost: {data!r}")
         violation = find_violation(
-            operation for client in self.clients for operation in client.history
+            operation for client in self.clients for operation in client.operations
         )
         if violation is not None:
             listing = "\n".join(f"  {operation}" for operation in violation)
