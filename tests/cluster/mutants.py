@@ -105,6 +105,8 @@ def hunt(mutant: Mutant, first: int, cpu_s: int) -> int:
     logging.disable(logging.CRITICAL)
     apply(mutant)
     gc.disable()
+    gc.collect()
+    gc.freeze()
     began_s = time.process_time()
     seed = first
     while time.process_time() - began_s < cpu_s:

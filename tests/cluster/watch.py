@@ -7,7 +7,8 @@ Looked at every few milliseconds of virtual time, and before a broker is killed:
 
 And at chosen moments, with a look at every disk as a loss of power would leave it:
 
-- What a leader believes to be durable, its own records and its followers', is.
+- What a broker believes to be durable, its own records or its followers', is: also where a sync
+  has failed.
 - What is committed is on as many disks as it must be (min_insync_replicas).
 """
 
@@ -19,16 +20,18 @@ from typing import TYPE_CHECKING
 
 from streambus_broker.log.keys import TOTALS_BYTES, partition_of, partition_prefix
 from streambus_protocol import read_batch_header
-from streambus_storage import LSMTree, NotATreeError, Options
+from streambus_storage import LSMTree, NotATreeError, Options, StorageError
 from streambus_storage.testing import SimulatedScheduler, random_source
 from tests.support.history import CheckFailedError
 
 if TYPE_CHECKING:
     from streambus_broker.cluster.replica import Replica
+    from streambus_broker.log.partition import PartitionLog
     from tests.cluster.hosts import Host, Hosts
     from tests.support.history import History
 
 _PAUSE_S = 0.05
+_LOOKS_AFTER_TRUNCATION = 3  # what replaced the records is being synced
 _NO_DICE = random_source(0, "nothing is drawn in this mode")
 
 
@@ -44,6 +47,8 @@ class Watch:
         self._hosts = hosts
         self._history = history
         self._leaders: dict[tuple[int, int], tuple[int, int]] = {}
+        self._ends: dict[PartitionLog, int] = {}
+        self._suspicious = 0
 
     async def run(self) -> None:
         """Look again and again.
@@ -55,6 +60,9 @@ class Watch:
             await asyncio.sleep(_PAUSE_S)
             for host in self._hosts.all:
                 self.look(host)
+            if self._suspicious:
+                self._suspicious -= 1
+                self.look_at_disks()
 
     def look(self, host: Host) -> None:
         """Look at one broker."""
@@ -72,6 +80,9 @@ class Watch:
                     f"broker {host.node_id} took {number} back from {lowest[log]} to {watermark}"
                 )
             lowest[log] = watermark
+            if log.next_offset < self._ends.get(log, 0):
+                self._suspicious = _LOOKS_AFTER_TRUNCATION
+            self._ends[log] = log.next_offset
             if watermark > watermarks[number]:
                 watermarks[number] = watermark
             if replica.leading is not None:
@@ -87,20 +98,29 @@ class Watch:
         Raises:
             CheckFailedError: They do not hold it.
         """
-        ends = {host.node_id: _durable_ends(host) for host in self._hosts.all if _is_sound(host)}
+        ends: dict[int, dict[int, int]] = {}
+        for host in self._hosts.all:
+            if _is_sound(host):
+                try:
+                    ends[host.node_id] = _durable_ends(host)
+                except StorageError:
+                    if not host.failing:  # a sync that fails may leave anything behind
+                        raise
         for host in self._hosts.all:
             node = host.node
             if node is None:
                 continue
             for replica in list(node.replicas.values()):
+                own = replica.stored.durable
+                _check_belief(host.node_id, host.node_id, replica, own, ends)
                 if replica.leading is not None and self._is_last(replica):
-                    self._check_beliefs(host, replica, ends)
+                    self._check_leader(host, replica, ends)
 
     def _is_last(self, replica: Replica) -> bool:
         """Whether nobody was seen to lead in a later epoch."""
         return replica.stored.log.leader_epoch >= self.epochs.get(replica.partition, 0)
 
-    def _check_beliefs(self, host: Host, replica: Replica, ends: dict[int, dict[int, int]]) -> None:
+    def _check_leader(self, host: Host, replica: Replica, ends: dict[int, dict[int, int]]) -> None:
         leading, partition_id = replica.leading, replica.partition_id
         assert leading is not None
         believed = {host.node_id: leading.durable}
@@ -114,12 +134,7 @@ class Watch:
             ):
                 believed[follower] = progress.durable
         for node_id, end in believed.items():
-            found = ends.get(node_id)
-            if found is not None and end > found.get(partition_id, 0):
-                raise CheckFailedError(
-                    f"broker {host.node_id} believes that broker {node_id} has"
-                    f" {replica.partition} on disk up to {end}; it has {found.get(partition_id, 0)}"
-                )
+            _check_belief(host.node_id, node_id, replica, end, ends)
         watermark = leading.high_watermark
         holders = [n for n, found in ends.items() if found.get(partition_id, 0) >= watermark]
         unknown = len(self._hosts.all) - len(ends)
@@ -140,8 +155,20 @@ class Watch:
 
 
 def _is_sound(host: Host) -> bool:
-    """Whether the disk does what a disk must do."""
-    return not (host.damaged or host.failing or host.full or host.wiped)
+    """Whether what was synced on the disk must be there."""
+    return not (host.damaged or host.wiped)
+
+
+def _check_belief(
+    who: int, whose: int, replica: Replica, believed: int, ends: dict[int, dict[int, int]]
+) -> None:
+    """What one broker believes of its own disk or of another's, against what is there."""
+    found = ends.get(whose)
+    if found is not None and believed > found.get(replica.partition_id, 0):
+        raise CheckFailedError(
+            f"broker {who} believes that broker {whose} has partition {replica.partition} on disk"
+            f" up to {believed}; it has {found.get(replica.partition_id, 0)}"
+        )
 
 
 def _durable_ends(host: Host) -> dict[int, int]:

@@ -41,6 +41,8 @@ def simulate(
         return _one(scenario, options.seed, options.duration, trace=options.trace)
     tally = Tally()
     gc.disable()  # most garbage is freed by counting; what is left goes between two seeds
+    gc.collect()
+    gc.freeze()  # what every run needs need not be looked through between two of them
     try:
         for seed in range(options.first, options.first + options.seeds):
             tally.run(scenario, seed, options.duration)
@@ -48,6 +50,7 @@ def simulate(
             if tally.seeds % _PROGRESS_SEEDS == 0 and tally.seeds < options.seeds:
                 print(tally.line(), flush=True)
     finally:
+        gc.unfreeze()
         gc.enable()
     print(tally.line())
     print("what happened: " + ", ".join(f"{kind} {n}" for kind, n in tally.counts.most_common()))
