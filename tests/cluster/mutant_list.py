@@ -470,4 +470,75 @@ _LOGS = [
     ),
 ]
 
-MUTANTS = [*_DURABILITY, *_COMMIT, *_ELECTION, *_LOGS]
+_PRODUCERS = [
+    Mutant(
+        "retry-not-recognised",
+        "log.producers",
+        "            if batch.base_sequence == base and batch.last_sequence == last:\n"
+        "                return batch\n",
+        "            if batch.base_sequence == base and batch.last_sequence == last:\n"
+        "                return None\n",
+        "a batch that is sent again is appended again",
+    ),
+    Mutant(
+        "retry-acknowledged-at-once",
+        "cluster.produce",
+        "return result, replica, known.last_offset + 1",
+        "return result, replica, 0",
+        "a retry is answered before what it repeats is committed",
+    ),
+    Mutant(
+        "retry-answered-with-the-end",
+        "cluster.produce",
+        "result = (0, None, known.base_offset, -1, log.log_start_offset)",
+        "result = (0, None, log.next_offset, -1, log.log_start_offset)",
+        "a retry is answered with another offset",
+    ),
+    Mutant(
+        "producers-forgotten-by-followers",
+        "cluster.replica_log",
+        "        if header.producer_id >= 0:\n            self.producers.appended(header, base_offset)\n",
+        "        if header.producer_id >= 0 and log.leads:\n"
+        "            self.producers.appended(header, base_offset)\n",
+        "a new leader does not know the producers of its predecessor",
+    ),
+    Mutant(
+        "producers-survive-truncation",
+        "cluster.replica_log",
+        "        self.producers.clear()\n        learn_producers(self.store.tree, self.log,"
+        " self.log.log_start_offset)\n",
+        "",
+        "a batch that was truncated counts as written, and its retry is acknowledged",
+    ),
+    Mutant(
+        "producers-not-recovered",
+        "cluster.replica_log",
+        "        learn_producers(tree, log, known_to)\n",
+        "",
+        "a restarted broker has forgotten its producers",
+    ),
+    Mutant(
+        "old-producer-epoch-accepted",
+        "log.producers",
+        "    if epoch < known.epoch:\n",
+        "    if epoch < 0:\n",
+        "a batch that its producer has given up is appended when it arrives late",
+    ),
+    Mutant(
+        "sequence-gap-accepted",
+        "log.producers",
+        "    raise SequenceError(\n        ErrorCode.OUT_OF_ORDER_SEQUENCE,\n",
+        "    if epoch == known.epoch:\n        return None\n"
+        "    raise SequenceError(\n        ErrorCode.OUT_OF_ORDER_SEQUENCE,\n",
+        "a batch is appended although the one before it is missing",
+    ),
+    Mutant(
+        "producer-ids-given-twice",
+        "cluster.state",
+        "return ClusterChanges(next_producer_id=first + command.count, answer=first)",
+        "return ClusterChanges(next_producer_id=first, answer=first)",
+        "two producers get the same id",
+    ),
+]
+
+MUTANTS = [*_DURABILITY, *_COMMIT, *_ELECTION, *_LOGS, *_PRODUCERS]

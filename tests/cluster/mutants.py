@@ -105,8 +105,6 @@ def hunt(mutant: Mutant, first: int, cpu_s: int) -> int:
     logging.disable(logging.CRITICAL)
     apply(mutant)
     gc.disable()
-    gc.collect()
-    gc.freeze()
     began_s = time.process_time()
     seed = first
     while time.process_time() - began_s < cpu_s:
@@ -116,8 +114,12 @@ def hunt(mutant: Mutant, first: int, cpu_s: int) -> int:
             problem = f"{type(found).__name__}: {found}".splitlines()[0]
             print(f"seed {seed}: {problem[:130]}")
             return FOUND
-        gc.collect()
         seed += 1
+        if seed == first + 1:
+            gc.collect()
+            gc.freeze()
+        elif seed % 10 == 0:
+            gc.collect()
     print(f"{seed - first} seeds hold")
     return SURVIVED
 

@@ -6,7 +6,7 @@ are switched off, so that those which are on meet each other more often (swarm t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tests.support.clients import Writing
@@ -42,6 +42,10 @@ SOMETIMES = {
     "reassign": 1.0,
 }
 """Kind of trouble → how often, compared with the others; `Nemesis` has a method for each."""
+
+
+STEADY_S = 120.0
+"""Virtual seconds of a `steady` run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,23 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         session_ms=random.choice((400, 800)),
         lag_ms_max=random.choice((300, 1000)),
         memtable_bytes=random.choice((64 * 1024, 1 << 20)),
+    )
+
+
+def steady(random: Random, duration_s: float | None = None) -> Shape:
+    """Draw a long run under load: about 200 records written or read a second, seldom a trouble."""
+    drawn = draw(random, duration_s or STEADY_S)
+    return replace(
+        drawn,
+        voters=3,
+        joined=0,
+        replication_factor=3,
+        partitions=1,
+        writers=tuple(Writing("all", 2.2, 70, retries=True) for _ in range(2)),
+        consumers=1,
+        spacing_s=5.0,
+        patience=1.0,
+        sync_s_max=0.05,
     )
 
 

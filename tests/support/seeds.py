@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PROGRESS_SEEDS = 100
+_COLLECT_SEEDS = 10
 
 
 def simulate(
@@ -40,13 +41,15 @@ def simulate(
     if options.seed is not None:
         return _one(scenario, options.seed, options.duration, trace=options.trace)
     tally = Tally()
-    gc.disable()  # most garbage is freed by counting; what is left goes between two seeds
-    gc.collect()
-    gc.freeze()  # what every run needs need not be looked through between two of them
+    gc.disable()  # most garbage is freed by counting; what is left goes between seeds
     try:
         for seed in range(options.first, options.first + options.seeds):
             tally.run(scenario, seed, options.duration)
-            gc.collect()
+            if tally.seeds == 1:
+                gc.collect()
+                gc.freeze()  # what every run needs need not be looked through again and again
+            elif tally.seeds % _COLLECT_SEEDS == 0:
+                gc.collect()
             if tally.seeds % _PROGRESS_SEEDS == 0 and tally.seeds < options.seeds:
                 print(tally.line(), flush=True)
     finally:
