@@ -497,7 +497,8 @@ _PRODUCERS = [
     Mutant(
         "producers-forgotten-by-followers",
         "cluster.replica_log",
-        "        if header.producer_id >= 0:\n            self.producers.appended(header, base_offset)\n",
+        "        if header.producer_id >= 0:\n"
+        "            self.producers.appended(header, base_offset)\n",
         "        if header.producer_id >= 0 and log.leads:\n"
         "            self.producers.appended(header, base_offset)\n",
         "a new leader does not know the producers of its predecessor",
