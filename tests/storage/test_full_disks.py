@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -221,10 +221,54 @@ def test_manifest_that_finds_no_room_for_the_sweep_uses_the_reserve() -> None:
         assert tables(world.disk) == []
 
 
-@pytest.mark.parametrize("kind", ["create", "reserve", "unlink", "exists"])
-def test_failing_reserve_is_no_harm(kind: str) -> None:
+def test_closing_on_a_full_disk_uses_the_reserve_or_says_so() -> None:
+    for reserve_bytes in (20_000, 0):
+        world = new_world()
+        tree = open_tree(world, reserve_bytes=reserve_bytes)
+        put_until_full(world, tree)
+        written = dict(tree.scan())
+        if reserve_bytes:
+            tree.close()
+        else:
+            with pytest.raises(DiskFullError):
+                tree.close()
+        world.disk.capacity_bytes = None
+        assert contents(world) == written
+
+
+def test_reserve_whose_file_could_not_be_removed_is_made_anew() -> None:
     world = new_world()
-    world.disk.fail(kind, times=None, path="RESERVE")
+    with open_tree(world, reserve_bytes=20_000) as tree:
+        fill(tree)
+        put_until_full(world, tree)
+        world.disk.fail("unlink", path="RESERVE")
+        with pytest.raises(DiskFullError):
+            tree.delete_range(b"a", b"b")
+        world.disk.capacity_bytes = None
+        tree.put(b"k", b"v")
+        assert tree.get(b"k") == b"v"
+
+
+def test_range_deletes_go_on_until_the_reserve_is_used_up() -> None:
+    world = new_world()
+    with open_tree(world, reserve_bytes=50_000, memtable_bytes=20_000) as tree:
+        put_until_full(world, tree)
+        world.scheduler.eagerness = 0.0
+        with pytest.raises(DiskFullError):
+            for number in range(10_000):  # each counts 16 KiB in the memtable: flushes go on
+                tree.delete_range(b"z%05d" % number, b"z%05d" % (number + 1))
+        assert number > 5
+        world.disk.capacity_bytes = None
+        settle(world)
+        tree.delete_range(b"a", b"b")
+        assert list(tree.scan()) == []
+
+
+@pytest.mark.parametrize("effect", ["none", "done"])
+@pytest.mark.parametrize("kind", ["create", "reserve", "unlink", "exists"])
+def test_failing_reserve_is_no_harm(kind: str, effect: Literal["none", "done"]) -> None:
+    world = new_world()
+    world.disk.fail(kind, times=None, path="RESERVE", effect=effect)
     with open_tree(world) as tree:
         written = fill(tree)
     world.disk.heal()

@@ -36,12 +36,11 @@ def _system_call() -> Callable[[int, int, int, int], int] | None:
     function.restype = ctypes.c_int
 
     def call(fd: int, mode: int, offset: int, length: int) -> int:
-        while True:
-            if function(fd, mode, offset, length) == 0:
-                return 0
+        while function(fd, mode, offset, length):
             number = ctypes.get_errno()
-            if number != errno.EINTR:
+            if number != errno.EINTR:  # pragma: no branch - a signal in this very moment
                 return number
+        return 0
 
     return call
 

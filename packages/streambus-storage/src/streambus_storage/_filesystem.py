@@ -50,7 +50,7 @@ class AppendFile(Protocol):
     def reserve(self, length: int) -> None:
         """Set room aside on the disk, so that appending up to ``length`` bytes needs none.
 
-        Neither content nor length of the file change. A length below `size` gives back what was
+        Neither content nor length of the file change. A length up to `size` gives back what was
         set aside and not used. Where the system has no such thing, nothing happens.
         """
 
@@ -172,10 +172,10 @@ class RealAppendFile:
 
     def reserve(self, length: int) -> None:
         """See `AppendFile.reserve`: fallocate(2), and truncate(2) to give back."""
-        if length < self.size:
-            os.ftruncate(self._fd, self.size)
-        elif length > self.size:
+        if length > self.size:
             allocate(self._fd, self.path, length)
+        else:
+            os.ftruncate(self._fd, self.size)
 
     def sync(self) -> None:
         """See `AppendFile.sync`."""

@@ -268,24 +268,24 @@ class Table:
         return MISSING
 
     def edge(self, low: bytes, high: bytes, *, last: bool) -> tuple[bytes, StoredValue] | None:
-        """Return the first (or last) entry in [low, high), or None.
+        """Return the first (or last) entry in [low, high), with which the table's range overlaps.
+
+        None: there is no key in it.
 
         Raises:
             CorruptionError: What holds it is damaged.
             StorageIOError: It cannot be read.
         """
         last_keys = (self._index or self.index()).last_keys
-        number = bisect_left(last_keys, high if last else low)
-        if number == len(last_keys):
-            if not last:
-                return None
-            number -= 1
-        block = self.block(number)
-        at = bisect_left(block.keys, high) - 1 if last else bisect_left(block.keys, low)
-        if at < 0:
-            if not number:
-                return None
-            block = self.block(number - 1)
+        if last:
+            number = min(bisect_left(last_keys, high), len(last_keys) - 1)
+            block = self.block(number)
+            at = bisect_left(block.keys, high) - 1
+            if at < 0:  # all of it is beyond: so is not the table's first key
+                block = self.block(number - 1)
+        else:
+            block = self.block(bisect_left(last_keys, low))
+            at = bisect_left(block.keys, low)
         key: bytes = block.keys[at]
         return (key, block.values[at]) if low <= key < high else None
 
