@@ -1,10 +1,13 @@
 """A broker that watches its own event loop and garbage collector, as a process of its own.
 
     python -m bench.broker.probe DIRECTORY
+    python -m bench.broker.probe --idle
 
-Prints ``listening on ADDRESS``; at the end of its standard input it stops and prints one JSON
-object: lateness of a timer of one millisecond, the part of it during which the loop was at work
-(the rest is other threads and programs), and the collector's pauses; all in milliseconds.
+The second is the baseline: the same timer on a loop that has nothing else to do, so that what it
+measures is the machine's. Prints ``listening on ADDRESS``; at the end of its standard input it
+stops and prints one JSON object: lateness of a timer of one millisecond, the part of it during
+which the loop was at work (the rest is other threads and programs), and the collector's pauses;
+all in milliseconds.
 """
 
 from __future__ import annotations
@@ -57,19 +60,31 @@ class Probe:
             self.pauses_ms.append((time.perf_counter() - self._began_s) * 1e3)
 
 
+async def idle() -> None:
+    """Measure a loop without any work until the standard input ends."""
+    probe = Probe()
+    print("listening on nothing", flush=True)
+    probe.start()
+    await _input_ended()
+    print(json.dumps({"late_ms": probe.late_ms}), flush=True)
+
+
+async def _input_ended() -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    loop.remove_reader(sys.stdin.fileno())
+
+
 async def main(directory: str) -> None:
     """Serve and measure until the standard input ends."""
     probe = Probe()
-    loop = asyncio.get_running_loop()
     config = BrokerConfig(data_dir=directory, listen="127.0.0.1:0", http="off")
     async with Broker(config) as broker:
         tune_collector()
         print(f"listening on {broker.address}", flush=True)
         probe.start()
-        ended = asyncio.Event()
-        loop.add_reader(sys.stdin.fileno(), ended.set)
-        await ended.wait()
-        loop.remove_reader(sys.stdin.fileno())
+        await _input_ended()
         stats = broker.data_tree.stats()
     result = {
         "late_ms": probe.late_ms,
@@ -84,4 +99,4 @@ async def main(directory: str) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=event_loop) as runner:
-        runner.run(main(sys.argv[1]))
+        runner.run(idle() if sys.argv[1] == "--idle" else main(sys.argv[1]))

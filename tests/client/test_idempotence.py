@@ -89,7 +89,7 @@ def test_refusals_are_judged_by_what_they_say_of_the_log(
 @pytest.mark.parametrize("acks", [0, 1])
 def test_numbers_need_acknowledgements_by_all(acks: int) -> None:
     with pytest.raises(InvalidArgumentError, match='only acks="all"'):
-        Producer("127.0.0.1:1", acks=acks, idempotent=True)  # type: ignore[arg-type]
+        Producer("127.0.0.1:1", acks=acks, idempotent=True)  # type: ignore[arg-type]  # an int, not its literal
 
 
 # --- The sender against what a broker remembers ---------------------------------------------------

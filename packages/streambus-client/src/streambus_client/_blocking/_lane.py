@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from streambus_client._encoding import ProduceTemplate
+from streambus_client._operations import leader, refresh
+from streambus_client._producing import partition_count
+from streambus_client.errors import ConnectionLostError
+from streambus_protocol import ApiKey
+
 if TYPE_CHECKING:
-    from streambus_client._blocking._connection import BlockingConnection
-    from streambus_client._encoding import ProduceTemplate
+    from streambus_client._blocking._connection import BlockingConnection, ConnectionPool
+    from streambus_client._blocking._driver import BlockingClient
+    from streambus_client._operations import Session
+    from streambus_client._producing import ProducerCore
     from streambus_client._types import TopicPartition
 
 
@@ -21,3 +30,96 @@ class Lane:
         self.connection = connection
         self.template = template
         self.where = where
+
+
+class Lanes:
+    """All lanes of one producer.
+
+    Args:
+        client: The producer: it carries operations out, and has the lock.
+        session: Its session.
+        core: Its decisions.
+        pool: Its connections for single sends.
+
+    Attributes:
+        single: The lanes of topics with one partition, by topic: there is nothing to choose.
+        expire_at: When the metadata behind all lanes is too old; monotonic, seconds.
+    """
+
+    def __init__(
+        self, client: BlockingClient, session: Session, core: ProducerCore, pool: ConnectionPool
+    ) -> None:
+        self._client = client
+        self._session = session
+        self._core = core
+        self._pool = pool
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self.single: dict[str, Lane] = {}
+        self.expire_at = 0.0
+
+    def clear(self) -> None:
+        """Prepare all of them anew when they are next needed. Under the client's lock."""
+        self._lanes.clear()
+        self.single.clear()
+
+    def find(self, topic: str, key: bytes | None, partition: int | None) -> Lane:
+        """Choose the partition of a record and find or prepare its lane.
+
+        Raises:
+            ClientError: there is no such topic or partition, or no broker was reached in time.
+        """
+        core, client = self._core, self._client
+        if self._lanes and time.monotonic() >= self.expire_at:
+            self._renew(topic)
+        count = client._run(partition_count(self._session, topic, self._deadline()))
+        with client._lock:
+            where = core.place(topic, key, partition, count)
+            core.partitioner.batch_closed(topic, where.partition)
+            lane = self._lanes.get(where)
+        if lane is None or lane.connection.closed:
+            lane = self._prepare(where)
+            self._lanes[where] = lane
+            if count == 1 and not callable(core.options.partitioner):
+                self.single[topic] = lane
+        return lane
+
+    def _prepare(self, where: TopicPartition) -> Lane:
+        options = self._core.options
+        address = self._client._run(leader(self._session, where, self._deadline()))
+        backoff = self._session.backoff()
+        deadline = self._deadline()
+        while True:
+            try:
+                connection = self._pool.connect(
+                    address,
+                    self._session.cluster.cluster_id,
+                    max(deadline - time.monotonic(), 0.05),
+                )
+                break
+            except ConnectionLostError:
+                if time.monotonic() >= deadline or options.retries_max == 0:
+                    raise
+                self._session.cluster.mark_stale(where.topic)
+                time.sleep(backoff.next_wait_s())
+                address = self._client._run(leader(self._session, where, deadline))
+        template = ProduceTemplate(
+            where.topic,
+            where.partition,
+            options.acks,
+            self._core.ack_timeout_ms,
+            connection.core.version(ApiKey.PRODUCE),
+        )
+        if self.expire_at == 0.0:
+            self.expire_at = time.monotonic() + self._session.options.metadata_age_s_max
+        return Lane(connection, template, where)
+
+    def _renew(self, topic: str) -> None:
+        """Ask for metadata again and prepare all lanes anew."""
+        client = self._client
+        client._run(refresh(self._session, [topic], client._deadline()))
+        with client._lock:
+            self.clear()
+            self.expire_at = time.monotonic() + self._session.options.metadata_age_s_max
+
+    def _deadline(self) -> float:
+        return self._client._deadline(self._core.options.delivery_timeout_s)

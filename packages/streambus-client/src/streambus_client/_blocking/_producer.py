@@ -10,11 +10,10 @@ from streambus_client._blocking._background import Background
 from streambus_client._blocking._connection import ConnectionPool
 from streambus_client._blocking._driver import BlockingClient, run
 from streambus_client._blocking._futures import SendFuture, SendManyFuture, wait_for
-from streambus_client._blocking._lane import Lane
+from streambus_client._blocking._lane import Lane, Lanes
 from streambus_client._callbacks import call_back
-from streambus_client._encoding import ProduceTemplate, encode_record
+from streambus_client._encoding import encode_record
 from streambus_client._idempotence import SEQUENCE_CODES
-from streambus_client._operations import leader, refresh
 from streambus_client._options import (
     Acks,
     ClientOptions,
@@ -41,7 +40,6 @@ from streambus_client.errors import (
     BrokerError,
     ClientClosedError,
     ClientError,
-    ConnectionLostError,
     RequestTimedOutError,
     error_for,
 )
@@ -158,10 +156,8 @@ class Producer(BlockingClient):
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
         self._background = Background(self._core, self._pool, self._lock)
-        self._lanes: dict[TopicPartition, Lane] = {}
-        self._single: dict[str, Lane] = {}
+        self._lanes = Lanes(self, self._session, self._core, self._send_pool)
         self._sequencers: list[Sequencer] = []  # those that no send uses now
-        self._lanes_expire_at = 0.0
         self._submitted = False  # since the background was last empty; then send goes behind it
 
     # --- One record -------------------------------------------------------------------------------
@@ -215,9 +211,11 @@ class Producer(BlockingClient):
     ) -> RecordMetadata:
         if timestamp_ms is None:
             timestamp_ms = self._now_ms()
-        lane = self._single.get(topic) if partition is None else None
-        if lane is None or lane.connection.closed or time.monotonic() >= self._lanes_expire_at:
-            lane = self._lane(topic, key, partition, value, headers)
+        lanes = self._lanes
+        lane = lanes.single.get(topic) if partition is None else None
+        if lane is None or lane.connection.closed or time.monotonic() >= lanes.expire_at:
+            check_record(topic, value, key, headers)
+            lane = lanes.find(topic, key, partition)
         if self._options.idempotent:
             offset = self._send_numbered(lane, value, key, headers, timestamp_ms)
         else:
@@ -324,7 +322,6 @@ class Producer(BlockingClient):
     def _failed(self, error: ClientError, lane: Lane) -> None:
         with self._lock:
             self._lanes.clear()
-            self._single.clear()
             self._session.cluster.mark_stale(lane.where.topic)
         if not error.retriable or self._options.retries_max == 0:
             raise error
@@ -376,68 +373,6 @@ class Producer(BlockingClient):
         else:
             operation = send_numbered(self._session, record, sequencer, stamp)
         return run(operation, self._session, self._send_pool, self._lock)
-
-    def _lane(
-        self,
-        topic: str,
-        key: bytes | None,
-        partition: int | None,
-        value: bytes | None,
-        headers: Headers | None,
-    ) -> Lane:
-        """Choose the partition and find or prepare its lane."""
-        check_record(topic, value, key, headers)
-        if self._lanes and time.monotonic() >= self._lanes_expire_at:
-            self._renew(topic)
-        count = self.partition_count(topic)
-        with self._lock:
-            where = self._core.place(topic, key, partition, count)
-            self._core.partitioner.batch_closed(topic, where.partition)
-            lane = self._lanes.get(where)
-        if lane is None or lane.connection.closed:
-            lane = self._prepare(where)
-            self._lanes[where] = lane
-            if count == 1 and not callable(self._options.partitioner):
-                self._single[topic] = lane
-        return lane
-
-    def _prepare(self, where: TopicPartition) -> Lane:
-        operation = leader(self._session, where, self._deadline(self._options.delivery_timeout_s))
-        address = self._run(operation)
-        backoff = self._session.backoff()
-        deadline = self._deadline(self._options.delivery_timeout_s)
-        while True:
-            try:
-                connection = self._send_pool.connect(
-                    address,
-                    self._session.cluster.cluster_id,
-                    max(deadline - time.monotonic(), 0.05),
-                )
-                break
-            except ConnectionLostError:
-                if time.monotonic() >= deadline or self._options.retries_max == 0:
-                    raise
-                self._session.cluster.mark_stale(where.topic)
-                time.sleep(backoff.next_wait_s())
-                address = self._run(leader(self._session, where, deadline))
-        template = ProduceTemplate(
-            where.topic,
-            where.partition,
-            self._options.acks,
-            self._core.ack_timeout_ms,
-            connection.core.version(ApiKey.PRODUCE),
-        )
-        if self._lanes_expire_at == 0.0:
-            self._lanes_expire_at = time.monotonic() + self._session.options.metadata_age_s_max
-        return Lane(connection, template, where)
-
-    def _renew(self, topic: str) -> None:
-        """Ask for metadata again and prepare all lanes anew."""
-        self._run(refresh(self._session, [topic], self._deadline()))
-        with self._lock:
-            self._lanes.clear()
-            self._single.clear()
-            self._lanes_expire_at = time.monotonic() + self._session.options.metadata_age_s_max
 
     # --- Many records -----------------------------------------------------------------------------
 
