@@ -75,21 +75,6 @@ _DURABILITY = [
         "a replica takes what replaces truncated records for durable",
     ),
     Mutant(
-        "old-epoch-sync-counts-here",
-        "cluster.fetcher",
-        "if replica.follows == self.leader and replica.record.leader_epoch == epoch:",
-        "if True:",
-        "a sync asked for in an earlier leader epoch counts for what replaced its records",
-    ),
-    Mutant(
-        "old-epoch-sync-is-told",
-        "cluster.follower",
-        "        if known is None or known.leader_epoch != leader_epoch:\n"
-        "            return False\n",
-        "        if known is None:\n            return False\n",
-        "the session keeps a sync of an earlier leader epoch",
-    ),
-    Mutant(
         "end-of-later-append-is-synced",
         "cluster.node",
         "        end, leading = replica.stored.log.next_offset, replica.leading\n",
@@ -120,13 +105,6 @@ _COMMIT = [
         "        if lowest >= self.high_watermark and lowest < self.log_end:\n"
         "            self.high_watermark = lowest + 1\n",
         "the high watermark is one record too high",
-    ),
-    Mutant(
-        "watermark-goes-back",
-        "cluster.leader",
-        "        if lowest > self.high_watermark:\n            self.high_watermark = lowest\n",
-        "        self.high_watermark = max(0, lowest)\n",
-        "the high watermark of a leader falls",
     ),
     Mutant(
         "min-in-sync-ignored",

@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
     Effect = Literal["none", "partial", "done", "lost"]
 
-_FAULTY = ("sync", "append", "rename", "create", "sync_directory", "open_read", "read", "unlink")
+_FAULTY = (
+    "sync",
+    "sync",
+    "sync",
+    "append",
+    "rename",
+    "create",
+    "sync_directory",
+    "open_read",
+    "read",
+    "unlink",
+)
 _EFFECTS: tuple[Effect, ...] = ("none", "none", "partial", "done", "lost")
 _ADMIN_S = 3.0
 _PATIENCE_S = 2.0
@@ -335,8 +346,10 @@ class Nemesis:
             effect = "none"
         host.failing = True
         disk = host.disk
-        nth, times = random.choice((1, 1, 2, 5, 20)), random.choice((1, 1, None))
-        disk.fail(kind, nth, times=times, effect=effect)
+        nth, times = random.choice((1, 1, 2, 5)), random.choice((1, 1, None))
+        where = random.choice(("/broker/data", ""))
+        disk.fail(kind, nth, times=times, effect=effect, path=where)
+        self._watch.suspicious = 10
         self.simulation.happened(f"disk: {kind}", host.node_id, nth, effect)
 
         async def repair() -> None:

@@ -34,7 +34,7 @@ SOMETIMES = {
     "pause": 2.0,
     "clock": 0.5,
     "blip": 0.5,
-    "disk fails": 1.0,
+    "disk fails": 2.0,
     "disk full": 0.7,
     "damage": 2.0,
     "transfer": 0.7,

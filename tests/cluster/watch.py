@@ -40,6 +40,7 @@ class Watch:
 
     Attributes:
         epochs: The highest leader epoch seen, by partition.
+        suspicious: How many times more the disks are looked at, each time.
     """
 
     def __init__(self, hosts: Hosts, history: History) -> None:
@@ -48,7 +49,7 @@ class Watch:
         self._history = history
         self._leaders: dict[tuple[int, int], tuple[int, int]] = {}
         self._ends: dict[PartitionLog, int] = {}
-        self._suspicious = 0
+        self.suspicious = 0
 
     async def run(self) -> None:
         """Look again and again.
@@ -60,8 +61,8 @@ class Watch:
             await asyncio.sleep(_PAUSE_S)
             for host in self._hosts.all:
                 self.look(host)
-            if self._suspicious:
-                self._suspicious -= 1
+            if self.suspicious:
+                self.suspicious -= 1
                 self.look_at_disks()
 
     def look(self, host: Host) -> None:
@@ -81,7 +82,7 @@ class Watch:
                 )
             lowest[log] = watermark
             if log.next_offset < self._ends.get(log, 0):
-                self._suspicious = _LOOKS_AFTER_TRUNCATION
+                self.suspicious = _LOOKS_AFTER_TRUNCATION
             self._ends[log] = log.next_offset
             if watermark > watermarks[number]:
                 watermarks[number] = watermark
