@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from bench.report import Report, Row, Sample, at_most, percentile
-from streambus_broker.demo.cluster import ClusterProcesses
+from streambus_broker.demo.cluster import ClusterProcesses, local_addresses
 from streambus_broker.demo.server import ServerProcess
 from streambus_client import Admin, Producer
 from streambus_client.errors import ClientError
@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> int:
             alone_rate = batched(server.address, options.batched)
         finally:
             server.stop()
-        cluster = ClusterProcesses(f"{directory}/cluster", 3, TOPIC)
+        cluster = ClusterProcesses(f"{directory}/cluster", local_addresses(3), TOPIC)
         cluster.start()
         try:
             with Admin(cluster.address) as admin:

@@ -17,7 +17,7 @@ from streambus_client import Admin
 from streambus_client.errors import ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 _FORM_TIMEOUT_S = 30.0
 _POLL_S = 0.02
@@ -31,8 +31,10 @@ class ClusterProcesses:
 
     Args:
         directory: Where data and logs go.
-        count: How many brokers, 3 or more.
+        addresses: Of the brokers, 3 or more; see `local_addresses`.
         topic: Whose leaders decide which broker is killed.
+        flags: Further flags, for each.
+        prefixes: What stands before the command of each, by node id.
 
     Attributes:
         address: Every broker's, comma-separated.
@@ -41,9 +43,15 @@ class ClusterProcesses:
         servers: The processes by node id.
     """
 
-    def __init__(self, directory: str, count: int, topic: str) -> None:
-        ports = _free_ports(count)
-        addresses = [f"127.0.0.1:{port}" for port in ports]
+    def __init__(
+        self,
+        directory: str,
+        addresses: Sequence[str],
+        topic: str,
+        *,
+        flags: Sequence[str] = (),
+        prefixes: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         voters = ",".join(f"{node}@{address}" for node, address in enumerate(addresses, 1))
         self.address = ",".join(addresses)
         self.started_s = 0.0
@@ -53,7 +61,8 @@ class ClusterProcesses:
             node: ServerProcess(
                 f"{directory}/{node}",
                 address,
-                (*_PATIENT, "--node-id", str(node), "--voters", voters),
+                (*_PATIENT, "--node-id", str(node), "--voters", voters, *flags),
+                (prefixes or {}).get(node, ()),
             )
             for node, address in enumerate(addresses, 1)
         }
@@ -145,9 +154,10 @@ class ClusterProcesses:
         return all(set(one.in_sync) == set(one.replicas) for one in partitions)
 
 
-def _free_ports(count: int) -> list[int]:
+def local_addresses(count: int) -> list[str]:
+    """Addresses on this machine that nobody listens on."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streambus_broker.demo.cluster import ClusterProcesses
+from streambus_broker.demo.cluster import ClusterProcesses, local_addresses
 from streambus_broker.demo.pump import LostRecordsError, Pump
 from streambus_broker.demo.report import Report
 from streambus_broker.demo.server import ServerProcess
@@ -98,7 +98,7 @@ class Demo:
         if brokers == 1:
             self._server = ServerProcess(directory)
         else:
-            self._server = ClusterProcesses(directory, brokers, TOPIC)
+            self._server = ClusterProcesses(directory, local_addresses(brokers), TOPIC)
         self._digests = {source.key: hashlib.sha256() for source in sources}
         self._total_bytes = sum(source.size_bytes for source in sources)
         self._killed = False

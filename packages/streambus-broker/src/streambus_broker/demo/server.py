@@ -26,6 +26,7 @@ class ServerProcess:
         directory: Where its data and its log go.
         address: Where it listens; port 0 takes a free one.
         flags: Further flags.
+        prefix: What stands before the command: ``nice``, ``ip netns exec NAME``.
 
     Attributes:
         address: ``host:port``; the same after a restart.
@@ -33,11 +34,16 @@ class ServerProcess:
     """
 
     def __init__(
-        self, directory: str, address: str = "127.0.0.1:0", flags: Sequence[str] = ()
+        self,
+        directory: str,
+        address: str = "127.0.0.1:0",
+        flags: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
         os.makedirs(directory, exist_ok=True)
         self.address = address
         self._flags = flags
+        self._prefix = prefix
         self._asked = False
         self.started_s = 0.0
         self._data_dir = os.path.join(directory, "data")
@@ -56,7 +62,14 @@ class ServerProcess:
     def launch(self) -> None:
         """Start the process, without waiting for it."""
         self._asked = False
-        command = [sys.executable, "-m", "streambus_broker", "--data-dir", self._data_dir]
+        command = [
+            *self._prefix,
+            sys.executable,
+            "-m",
+            "streambus_broker",
+            "--data-dir",
+            self._data_dir,
+        ]
         command += ["--listen", self.address, "--http", "off", *self._flags]
         self.started_s = time.monotonic()
         with open(self._log_path, "a", encoding="utf-8") as log:
@@ -105,6 +118,12 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             process.kill()
         self._reap(process)
+
+    def resume_and_stop(self) -> None:
+        """End it, also where it is paused, or has ended already."""
+        if self._process is not None and self._process.poll() is None:
+            self.resume()
+        self.stop()
 
     def memory_bytes(self) -> int | None:
         """Resident memory, or None where the system does not tell."""

@@ -1,0 +1,1 @@
+"""Chaos: a cluster of real processes under load, while processes, network and disks fail."""
