@@ -23,7 +23,12 @@ class StreamBus:
     ) -> None:
         self.tree = LSMTree.open(
             str(path),
-            Options(memtable_bytes=memtable_bytes, cache_bytes=cache_bytes, **options),
+            Options(
+                memtable_bytes=memtable_bytes,
+                cache_bytes=cache_bytes,
+                stall_seconds_max=600,  # the others make a writer wait without any limit
+                **options,
+            ),
         )
         self.put = self.tree.put
         self.get = self.tree.get

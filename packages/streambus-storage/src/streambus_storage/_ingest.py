@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from streambus_storage._compaction_choice import place
 from streambus_storage._errors_io import translate
+from streambus_storage._jobs import SLICE_KEYS
 from streambus_storage._keys import as_key, as_value
 from streambus_storage._levels import VersionEdit
-from streambus_storage._memtable import MemTable
 from streambus_storage._names import TEMPORARY
 from streambus_storage._pacer import Pacer
 from streambus_storage._table_builder import TableBuilder
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from streambus_storage._levels import TableMeta, Version
     from streambus_storage._store import Store
     from streambus_storage._writing import Writer
-
-SLICE_KEYS = 1024
 
 
 def _slices(
@@ -135,8 +133,7 @@ def _install(
         with store.write_lock:
             store.last_sequence = sequence
             state = store.present()
-            fresh = MemTable(state.active.segment, sequence + 1)
-            fresh.remains = store.remains
+            fresh = store.new_memtable(state.active.segment, sequence + 1)
             store.state = TreeState(fresh, state.frozen, state.tables)
             store.target = store.target[0], fresh
     store.commit.advance(sequence, lambda: None)

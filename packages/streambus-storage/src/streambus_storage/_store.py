@@ -138,10 +138,10 @@ class Store:
         self.released: deque[int] = deque()  # snapshots let go; taken out under the write lock
         self.newest_snapshot = -1
         self._unwanted: deque[int] = deque()  # tables whose files may go
-        active = MemTable(segment.number if segment else 0, replayed.last_sequence + 1)
+        active = self.new_memtable(segment.number if segment else 0, replayed.last_sequence + 1)
         tables = Tables(manifest_state.version, None, self._make_table)
         frozen = tuple(reversed(replayed.memtables))
-        for memtable in (active, *frozen):
+        for memtable in frozen:
             memtable.remains = self.remains
         self.state: TreeState | None = TreeState(active, frozen, tables)
         if segment is not None:
@@ -153,6 +153,12 @@ class Store:
     def _make_table(self, meta: TableMeta) -> Table:
         path = table_path(self.directory, meta.number)
         return Table(self.file_system, path, meta, self.cache, self._unwanted, self.open_files)
+
+    def new_memtable(self, segment: int, first_sequence: int) -> MemTable:
+        """Return an empty memtable whose entries will be freed in slices."""
+        memtable = MemTable(segment, first_sequence)
+        memtable.remains = self.remains
+        return memtable
 
     def abandon_in_child(self) -> None:  # pragma: no cover - in a forked child: not measured
         """Replace the locks in a forked child: who held them does not exist there.

@@ -170,7 +170,7 @@ class Helper:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                start_new_session=True,  # a Ctrl-C at the terminal is for the tree's process
+                process_group=0,  # a Ctrl-C at the terminal is for the tree's process
             )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -12,7 +12,6 @@ import errno
 from typing import TYPE_CHECKING
 
 from streambus_storage._errors_io import translated
-from streambus_storage._memtable import MemTable
 from streambus_storage._options import VALUE_BYTES_MAX
 from streambus_storage._store import Pressure
 from streambus_storage._view import TreeState
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from streambus_storage._batch import WriteBatch
     from streambus_storage._flush import Flusher
     from streambus_storage._housekeeping import Housekeeper
+    from streambus_storage._memtable import MemTable
     from streambus_storage._scheduler import Worker
     from streambus_storage._store import Store
     from streambus_storage._wal_writer import SegmentWriter
@@ -235,8 +235,7 @@ class Writer:
                 store.segment = following
                 store.counters.log_bytes += old.file.size
                 store.counters.user_bytes += active.user_bytes
-                fresh = MemTable(following.number, store.last_sequence + 1)
-                fresh.remains = store.remains
+                fresh = store.new_memtable(following.number, store.last_sequence + 1)
                 store.state = TreeState(fresh, (active, *state.frozen), state.tables)
                 store.target = following, fresh
         return active, True
