@@ -46,28 +46,37 @@ class Outcome(NamedTuple):
 # --- one mutant --------------------------------------------------------------------------------
 
 
-def apply(mutant: Mutant) -> None:
-    """Change the running program: the functions whose code the change of the source changes.
+def changed_functions(mutant: Mutant) -> list[tuple[FunctionType, CodeType]]:
+    """The functions whose code the change of the source changes, with their code to be.
 
     Raises:
         LookupError: The place is not found exactly once, or changes no function.
     """
     module = importlib.import_module(f"streambus_broker.{mutant.module}")
-    source = inspect.getsource(module)
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
     if source.count(mutant.old) != 1:
         raise LookupError(f"{mutant.name}: {source.count(mutant.old)} places in {mutant.module}")
     changed = source.replace(mutant.old, mutant.new)
-    file = str(module.__file__)
-    before = dict(_codes(compile(source, file, "exec")))
-    after = dict(_codes(compile(changed, file, "exec")))
-    count = 0
-    for name, function in _functions(module):
-        code = after.get(name)
-        if code is not None and code != before.get(name):
-            function.__code__ = code
-            count += 1
-    if not count:
+    before = dict(_codes(compile(source, str(module.__file__), "exec")))
+    after = dict(_codes(compile(changed, str(module.__file__), "exec")))
+    found = [
+        (function, after[name])
+        for name, function in _functions(module)
+        if name in after and after[name] != before.get(name)
+    ]
+    if not found:
         raise LookupError(f"{mutant.name}: no function is changed")
+    return found
+
+
+def apply(mutant: Mutant) -> None:
+    """Change the running program.
+
+    Raises:
+        LookupError: As for `changed_functions`.
+    """
+    for function, code in changed_functions(mutant):
+        function.__code__ = code
 
 
 def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
