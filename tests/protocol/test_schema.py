@@ -31,9 +31,11 @@ MESSAGE_TYPES = sorted(
 def test_message_round_trips(message_type: type[tuple[Any, ...]], data: st.DataObject) -> None:
     newest = newest_version(message_shape(message_type))
     message = data.draw(messages(message_type))
-    again = decode_message(message_type, encode_message(message, newest), newest)
-    assert again == message
-    assert type(again) is message_type
+    for version in range(newest + 1):
+        again = decode_message(message_type, encode_message(message, version), version)
+        assert again == message or version < newest
+        assert encode_message(again, version) == encode_message(message, version)
+        assert type(again) is message_type
 
 
 @pytest.mark.parametrize("message_type", MESSAGE_TYPES, ids=lambda kind: kind.__name__)

@@ -68,6 +68,15 @@ def _wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+if hasattr(time, "CLOCK_BOOTTIME"):
+
+    def _steady_clock_s() -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)  # it goes on while the machine sleeps
+
+else:
+    _steady_clock_s = time.monotonic
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """The ways in which the outside world reaches a broker, beside the event loop's network.
@@ -77,12 +86,15 @@ class Doors:
         random: The source of ids.
         file_system: Where the trees live; None for the real one.
         scheduler: Makes the scheduler of one tree; None for threads.
+        steady_s: A clock that never jumps, seconds; None for the event loop's time, which an event
+            loop may hold still while it works.
     """
 
     clock_ms: Callable[[], int] = _wall_clock_ms
     random: random.Random = field(default_factory=random.SystemRandom)
     file_system: FileSystem | None = None
     scheduler: Callable[[], Scheduler] | None = None
+    steady_s: Callable[[], float] | None = None
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -143,7 +155,7 @@ class Broker:
         self.apis: Apis
         self.data_tree: LSMTree
         self.meta_tree: LSMTree
-        self._doors = doors or Doors()
+        self._doors = doors or Doors(steady_s=_steady_clock_s)
         self._sink = LogSink(log_stream, self._doors.clock_ms)
         self._logger = self.logger("broker")
         self.failure: Exception | None = None
@@ -249,6 +261,7 @@ class Broker:
             doors.clock_ms,
             doors.random,
             self.logger("topics"),
+            doors.steady_s,
         )
 
     def _serve_apis(self) -> Apis:

@@ -7,6 +7,7 @@ over it; the network and the life cycle are elsewhere.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from streambus_broker.log.durability import DurabilityQueue
@@ -42,8 +43,13 @@ class Node:
         advertised: ``(host, port)`` that clients are told.
         storage_error: The last error of a write, None once writes work again.
         closing: True from the beginning of the shutdown.
+        leased: Whether this broker leads only as long as others let it: one of a cluster.
+        leads_until_s: When it stops to, on the clock of `steady_s`.
+        steady_s: A clock that never jumps.
         unknown_topic: What to answer about a topic that this broker does not know.
     """
+
+    leased = False
 
     def __init__(
         self,
@@ -55,8 +61,11 @@ class Node:
         clock_ms: Callable[[], int],
         random: Random,
         logger: Logger,
+        steady_s: Callable[[], float] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
+        self.steady_s = steady_s or loop.time
+        self.leads_until_s = math.inf
         self.config = config
         self.registry = registry
         self.meta = meta
@@ -82,6 +91,13 @@ class Node:
         self.loop = self._loop = loop
         self._defaults = config.topic_defaults()
         self._changing = asyncio.Lock()
+
+    def lapsed(self) -> bool:
+        """Whether others may lead by now what this broker believes to lead.
+
+        Asked again for every request: the process may have slept since the one before.
+        """
+        return self.steady_s() >= self.leads_until_s
 
     # --- logs ----------------------------------------------------------------------------------
 

@@ -285,10 +285,15 @@ class BrokerHeartbeatRequest(NamedTuple):
 
 
 class BrokerHeartbeatResponse(NamedTuple):
-    """Heard; or why the session is over."""
+    """Heard; or why the session is over.
+
+    ``lease_ms``: for how long after it sent the request the broker may act as a leader; -1 where
+    the controller does not say, which means its whole session.
+    """
 
     error: UInt16
     detail: str | None
+    lease_ms: Annotated[Int32, Since(1)] = -1
 
 
 class RaftMessagesRequest(NamedTuple):

@@ -234,7 +234,7 @@ class FetchApi:
         topic, partition, offset, leader_epoch, bytes_max = wanted
         node = self._node
         log = node.logs.get((topic, partition))
-        if log is None or not log.leads:
+        if log is None or not log.leads or (node.leased and node.lapsed()):
             code, detail = partition_problem(node, topic, partition)
             return (code, detail, -1, -1, b"")
         if leader_epoch >= 0 and leader_epoch != log.leader_epoch:

@@ -54,7 +54,7 @@ class OffsetsApi:
         topic, partition, timestamp_ms = query
         node = self._node
         log = node.logs.get((topic, partition))
-        if log is None or not log.leads:
+        if log is None or not log.leads or (node.leased and node.lapsed()):
             code, detail = partition_problem(node, topic, partition)
             return FoundOffset(code, detail, -1, -1, -1)
         if timestamp_ms == EARLIEST:

@@ -383,6 +383,12 @@ def partition_problem(node: Node, topic: str, partition: int) -> tuple[ErrorCode
             f"topic {topic!r} has no partition {partition}; it has 0 to {count - 1}",
         )
     leader = known.partitions[partition].leader
+    if node.leased and leader == node.config.node_id and node.lapsed():
+        detail = (
+            f"broker {leader} led {topic}/{partition} when it last heard of the controller;"
+            " others may by now"
+        )
+        return ErrorCode.NOT_LEADER, detail
     return ErrorCode.NOT_LEADER, f"broker {leader} leads {topic}/{partition}; refresh the metadata"
 
 

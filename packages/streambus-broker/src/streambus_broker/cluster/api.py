@@ -80,6 +80,11 @@ class ClusteredApi(ClusterApi):
         """
         request = decode_message(MetadataRequest, body, version)
         known = self._node.state.topics
+        if request.topics is not None and self._node.lapsed():
+            # What this broker knows may be old for as long as it is cut off: another one knows.
+            detail = "this broker has not heard from the controller for too long"
+            code = ErrorCode.NO_QUORUM
+            return error_frame(ApiKey.METADATA, version, correlation_id, code, detail)
         if request.topics is None or all(name in known for name in request.topics):
             return self._metadata(request, version, correlation_id)
         connection.pending += 1

@@ -115,7 +115,7 @@ class ClusterBroker(Broker):
             state=state,
             random=random,
             logger=self.logger("cluster"),
-            lost=lambda broker_id: self.member.connection_lost(broker_id),
+            gone=lambda broker_id: self.member.process_gone(broker_id),
         )
         self.group.use_node(node)
         self.member = Member(node, self.group, identity.storage_id)
@@ -160,6 +160,7 @@ class ClusterBroker(Broker):
         tasks.start_soon(self._run_member)
         tasks.start_soon(self.member.watch_in_sync)
         tasks.start_soon(self.member.control)
+        tasks.start_soon(self.member.watch_office)
         tasks.start_soon(self._watch_group)
         tasks.start_soon(self._keep_up)
 
@@ -288,4 +289,6 @@ class ClusterBroker(Broker):
             return Component("cluster", "failed", "no majority of the voters can be reached")
         if node.me is None:
             return Component("cluster", "failed", "this broker has no session with the controller")
+        if node.lapsed():
+            return Component("cluster", "failed", "the controller has not answered for a session")
         return Component("cluster", "ok", None)

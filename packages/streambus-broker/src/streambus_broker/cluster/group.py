@@ -108,7 +108,7 @@ class MetadataGroup:
         state: What is replicated; still empty.
         random: Election timeouts.
         logger: For what operators must see.
-        lost: Told which broker's connection broke.
+        gone: Told which broker's process is no more, by all that its host says.
     """
 
     def __init__(
@@ -122,13 +122,13 @@ class MetadataGroup:
         state: ClusterState,
         random: Random,
         logger: Logger,
-        lost: Callable[[int], None],
+        gone: Callable[[int], None],
     ) -> None:
         self.node_id = node_id
         self.name = name
         self.state = state
         self.machine = MetadataMachine(state, logger)
-        self.transport = RaftTransport(node_id, name, lambda: state.cluster.cluster_id, lost)
+        self.transport = RaftTransport(node_id, name, lambda: state.cluster.cluster_id, gone)
         for voter, address in voters.items():
             self.transport.set_peer(voter, address)
         config = Config(

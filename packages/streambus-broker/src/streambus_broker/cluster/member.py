@@ -10,15 +10,18 @@ mends (another broker has this node id) ends the broker with its reason.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.group import UncertainError
+from streambus_broker.cluster.lease import Office, SessionLease
 from streambus_broker.cluster.peers import PeerError
 from streambus_broker.cluster.sessions import Sessions
 from streambus_broker.errors import BrokerError
 from streambus_broker.metadata.registry import CommandError
 from streambus_protocol import BrokerHeartbeatRequest, BrokerHeartbeatResponse, ErrorCode
+from streambus_raft.errors import RaftError, StoppedError
 from streambus_storage import TreeFailedError
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ _REQUEST_TIMEOUT_S = 1.0
 _DUPLICATE_PATIENCE_SESSIONS = 4
 _HEARTBEAT_S = 0.15
 _SUSPECT_S = 0.4
-"""After a connection broke: a process that lives is back on another one within two heartbeats."""
+"""After a process went: one that lives after all is heard within two heartbeats."""
 
 
 class DuplicateBrokerError(BrokerError):
@@ -45,6 +48,8 @@ class Member:
 
     Attributes:
         sessions: The others' sessions, while this broker is the controller.
+        office: Whether it is known to be.
+        lease: How long this broker may lead.
         elections: Preferred leaders that this broker restored as the controller.
     """
 
@@ -53,13 +58,16 @@ class Member:
         self.elections = 0
         session_s = config.broker_session_ms / 1000
         self.sessions = Sessions(session_s, min(_SUSPECT_S, session_s / 4))
+        self.office = Office(session_s)
+        self.lease = SessionLease()
         self._node = node
         self._group = group
         self._storage_id = storage_id
         self._heartbeat_s = min(_HEARTBEAT_S, session_s / 10)
         self._asking: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._last_controller: int | None = None
+        self._term = 0
+        self._predecessor: tuple[int | None, int] = (None, 0)
 
     # --- a broker among others -----------------------------------------------------------------
 
@@ -78,7 +86,7 @@ class Member:
                     refused_since_s = None
                 except CommandError as error:
                     if error.code == ErrorCode.DUPLICATE_BROKER:
-                        now_s = node.loop.time()
+                        now_s = node.steady_s()
                         refused_since_s = refused_since_s or now_s
                         patience_s = self.sessions.timeout_s * _DUPLICATE_PATIENCE_SESSIONS
                         if now_s - refused_since_s > patience_s:
@@ -114,12 +122,13 @@ class Member:
         if me is None or self._storage_failed():
             return
         if group.is_controller:
-            self.sessions.heard(me.broker_id, node.loop.time())
+            await self._confirm_office()
             return
         link = group.transport.link(group.controller or -1)
         if link is None:
             return
         request = BrokerHeartbeatRequest(me.broker_id, me.epoch, me.incarnation, node.state.index)
+        asked_s = node.steady_s()
         try:
             answer = await link.request(request, BrokerHeartbeatResponse, _REQUEST_TIMEOUT_S)
         except PeerError:
@@ -127,10 +136,42 @@ class Member:
             # dead and neither end was told: it is made anew.
             link.close()
             return
+        if not answer.error and node.me is me:
+            told = answer.lease_ms >= 0  # a controller of an earlier version does not say
+            self._use_lease(asked_s, answer.lease_ms / 1000 if told else self.sessions.timeout_s)
         if answer.error == ErrorCode.STALE_BROKER_EPOCH and node.me is me:
+            self.lease.ended()
+            node.leads_until_s = self.lease.until_s
             await asyncio.sleep(_PAUSE_S)  # the fencing is on its way through the log
             if node.me is me:
                 await self._reregister()
+
+    def _use_lease(self, asked_s: float, lasts_s: float) -> None:
+        self.lease.granted(asked_s, lasts_s)
+        self._node.leads_until_s = self.lease.until_s
+
+    async def _confirm_office(self) -> None:
+        """Ask a majority whether this broker is the controller; that is its own heartbeat."""
+        node, group = self._node, self._group
+        asked_s, term = node.steady_s(), group.term
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                await group.server.read(None)
+        except (TimeoutError, RaftError):
+            return
+        if group.is_controller and group.term == term:
+            self.office.confirmed(asked_s)
+            self._use_lease(asked_s, self.office.own_lease_s)
+
+    async def watch_office(self) -> None:
+        """Shorten this broker's lease at once when it becomes the controller, for ever."""
+        node = self._node
+        with contextlib.suppress(StoppedError):  # others see to what that means for this broker
+            async with contextlib.aclosing(self._group.server.watch_leadership()) as changes:
+                async for leadership in changes:
+                    if leadership.is_leader:
+                        self.lease.shortened(node.steady_s(), self.office.own_lease_s)
+                        node.leads_until_s = self.lease.until_s
 
     async def _reregister(self) -> None:
         try:
@@ -226,37 +267,55 @@ class Member:
         if record.incarnation != request.incarnation:
             detail = f"this is not broker {request.broker_id}"
             return BrokerHeartbeatResponse(ErrorCode.STALE_BROKER_EPOCH, detail)
-        self.sessions.heard(request.broker_id, node.loop.time())
-        return BrokerHeartbeatResponse(0, None)
+        now_s = node.steady_s()
+        self.sessions.heard(request.broker_id, now_s)
+        return BrokerHeartbeatResponse(0, None, int(self.office.grant_s(now_s) * 1000))
 
-    def connection_lost(self, broker_id: int) -> None:
-        """A broker's connection broke: it may be dead."""
+    def process_gone(self, broker_id: int) -> None:
+        """A broker's connection broke, and nobody listens at its address: it is likely dead."""
         if self._group.is_controller:
-            self.sessions.suspect(broker_id, self._node.loop.time())
+            self.sessions.suspect(broker_id, self._node.steady_s())
 
     async def control(self) -> None:
         """Do the controller's work while this broker is it, for ever."""
         node, group = self._node, self._group
-        balanced_s = node.loop.time()
-        leads = False
+        balanced_s = node.steady_s()
         while True:
             await asyncio.sleep(_CONTROL_S)
-            now_s = node.loop.time()
+            now_s = node.steady_s()
             if not group.is_controller:
-                leads = False
-                self.sessions.clear()
-                self._last_controller = group.controller or self._last_controller
+                self._leave_office()
+                if group.controller is not None:
+                    self._predecessor = (group.controller, group.term)
                 continue
+            if self._term != group.term:
+                self._leave_office()
             self.sessions.follow(node.state.living, now_s)
-            if not leads:
-                leads, balanced_s = True, now_s
-                if self._last_controller not in (None, node.config.node_id):
-                    # It was silent for an election timeout already.
-                    self.sessions.suspect(self._last_controller or 0, now_s)
-            await self._fence_dead(now_s)
+            if not self._term:
+                self._term, balanced_s = group.term, now_s
+                self._suspect_at_first(now_s)
+            if self.office.holds(now_s):
+                await self._fence_dead(now_s)
             if now_s - balanced_s > node.config.leader_balance_ms / 1000:
                 balanced_s = now_s
                 await self._balance()
+
+    def _leave_office(self) -> None:
+        if self._term:
+            self._term = 0
+            self._predecessor = (None, 0)
+            self.sessions.clear()
+            self.office.left()
+
+    def _suspect_at_first(self, now_s: float) -> None:
+        """Of whom a new controller need not wait for a whole session."""
+        for gone in self._group.transport.gone:
+            self.sessions.suspect(gone, now_s)
+        broker_id, term = self._predecessor
+        if broker_id is not None and term + 1 == self._term:
+            # It was silent for an election timeout. Had anybody been in office between the two,
+            # it could hold a lease as an ordinary broker, which lasts longer.
+            self.sessions.suspect(broker_id, now_s, self.office.own_lease_s)
 
     async def _fence_dead(self, now_s: float) -> None:
         node = self._node

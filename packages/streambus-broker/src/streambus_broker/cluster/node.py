@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from streambus_broker.cluster.election import min_in_sync_of
 from streambus_broker.cluster.group import UncertainError
+from streambus_broker.cluster.lease import NEVER_S
 from streambus_broker.cluster.replica import NOBODY, Replica
 from streambus_broker.cluster.replica_log import ReplicaLog, drop_marks
 from streambus_broker.log.keys import partition_prefix, start_mark_key
@@ -50,6 +51,7 @@ class ClusterNode(Node):
         damaged: Told of bytes that are not what was written; set before anything is read.
     """
 
+    leased = True
     state: ClusterState
     sessions: ReplicaSessions
     fetchers: Fetchers
@@ -64,6 +66,7 @@ class ClusterNode(Node):
         self.incarnation = incarnation
         self.replicas: dict[int, Replica] = {}
         self.loop = asyncio.get_running_loop()
+        self.leads_until_s = NEVER_S
         self._flush_asked = False
 
     # --- who this is ---------------------------------------------------------------------------

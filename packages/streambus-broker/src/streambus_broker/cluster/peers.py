@@ -7,6 +7,7 @@ A `PeerConnection` is one connection with its handshake done; `request` waits fo
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from streambus_broker._version import __version__
@@ -41,10 +42,14 @@ class PeerError(BrokerError):
 
     Attributes:
         code: What it answered, INTERNAL where it did not answer at all.
+        refused: Whether its host lives and nobody listens there.
     """
 
-    def __init__(self, problem: str, code: int = ErrorCode.INTERNAL) -> None:
+    def __init__(
+        self, problem: str, code: int = ErrorCode.INTERNAL, *, refused: bool = False
+    ) -> None:
         self.code = code
+        self.refused = refused
         super().__init__(problem)
 
 
@@ -188,6 +193,15 @@ def _hello(cluster_id: str | None) -> HandshakeRequest:
     return HandshakeRequest("streambus-broker", __version__, cluster_id)
 
 
+def _is_refusal(error: OSError) -> bool:
+    """Whether nobody listens, at any of the addresses that the name has."""
+    if error.errno is not None:
+        return error.errno == errno.ECONNREFUSED
+    # Where asyncio has tried several addresses, it tells of them in one sentence alone.
+    tried = str(error).count("[Errno ")
+    return 0 < tried == str(error).count(f"[Errno {errno.ECONNREFUSED}]")
+
+
 async def connect(
     host: str,
     port: int,
@@ -213,7 +227,8 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             _, peer = await loop.create_connection(PeerConnection, host, port)
     except (OSError, TimeoutError) as exc:
-        raise PeerError(f"{host}:{port} cannot be reached: {exc}") from exc
+        problem = f"{host}:{port} cannot be reached: {exc}"
+        raise PeerError(problem, refused=_is_refusal(exc)) from exc
     try:
         await peer._greet(cluster_id or None, timeout_s)
         if expect is not None and peer.broker_id != expect:

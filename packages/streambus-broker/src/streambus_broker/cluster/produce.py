@@ -136,6 +136,8 @@ class ClusterProduceApi(ProduceApi):
         replica = None if log is None else node.replicas.get(log.partition_id)
         if log is None or replica is None or replica.leading is None or node.closing:
             raise RefusedError(*self._why_not(topic, partition))
+        if node.lapsed():
+            raise RefusedError(*self._why_not(topic, partition))
         header = check_produced_batch(batch, log.settings.max_message_bytes)
         if header.producer_id != NO_PRODUCER_ID:
             known = replica.stored.producers.check(header)

@@ -39,7 +39,7 @@ class RaftTransport:
         node_id: This node.
         group: The name that the members have in common.
         cluster_id: Tells the cluster's id once it is known.
-        lost: Told which node's connection broke after it had been there.
+        gone: Told which node's connection broke, where nobody listens since.
 
     Attributes:
         metrics: What was done so far.
@@ -50,12 +50,13 @@ class RaftTransport:
         node_id: int,
         group: str,
         cluster_id: Callable[[], str],
-        lost: Callable[[int], None],
+        gone: Callable[[int], None],
     ) -> None:
         self.metrics = TransportMetrics()
         self._node_id = node_id
         self._cluster_id = cluster_id
-        self._lost = lost
+        self._told_gone = gone
+        self._gone: set[int] = set()
         self._codec = Codec(group)
         self._addresses: dict[int, tuple[str, int]] = {}
         self._links: dict[int, PeerConnection] = {}
@@ -73,9 +74,15 @@ class RaftTransport:
     def forget_peer(self, node_id: int) -> None:
         """Dial a node no more."""
         self._addresses.pop(node_id, None)
+        self._gone.discard(node_id)
         task = self._tasks.pop(node_id, None)
         if task is not None:
             task.cancel()
+
+    @property
+    def gone(self) -> frozenset[int]:
+        """Nodes whose connection broke and at whose address nobody listens since."""
+        return frozenset(self._gone)
 
     def is_connected(self, node_id: int) -> bool:
         """Whether messages to a node have a chance to arrive."""
@@ -162,6 +169,7 @@ class RaftTransport:
     async def _keep(self, node_id: int) -> None:
         """Connect, wait until it breaks, connect again."""
         pause_s = _PAUSE_S_MIN
+        broke = False
         while True:
             host, port = self._addresses[node_id]
             try:
@@ -172,16 +180,21 @@ class RaftTransport:
                     expect=node_id,
                     timeout_s=_TIMEOUT_S,
                 )
-            except PeerError:
+            except PeerError as error:
+                if broke and error.refused:
+                    broke = False
+                    self._gone.add(node_id)
+                    self._told_gone(node_id)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _PAUSE_S_MAX)
                 continue
             pause_s = _PAUSE_S_MIN
             self.metrics.connects += 1
             self._links[node_id] = link
+            self._gone.discard(node_id)
             try:
                 await _until_dead(link)
-                self._lost(node_id)
+                broke = True
             finally:
                 if self._links.get(node_id) is link:
                     del self._links[node_id]
