@@ -185,7 +185,8 @@ class RaftServer:
                     try:
                         yield
                     finally:
-                        self._release()
+                        self._driver.release_all("it was stopped")
+                        self._wake_watchers()
                         group.cancel_scope.cancel()
             finally:
                 await run_blocking(persister.stop)
@@ -236,10 +237,6 @@ class RaftServer:
             piece = SnapshotPiece(meta, 0, b"")
             self._storage.write(Write(0, None, (piece,), meta, [], must_sync=True))
             self._storage.sync()
-
-    def _release(self) -> None:
-        self._driver.release_all("it was stopped")
-        self._wake_watchers()
 
     def _wake_watchers(self) -> None:
         for watcher in self._watchers:
