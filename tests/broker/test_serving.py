@@ -328,6 +328,28 @@ def test_repeated_requests_are_answered_as_the_first_one(client: RawClient) -> N
     assert client.produce_batch("t", good).base_offset == 0
 
 
+def test_a_large_request_is_served_in_turns_and_whole(
+    broker: EmbeddedBroker, client: RawClient
+) -> None:
+    """Its batches are appended over several turns of the loop; nothing of that is to be seen."""
+    client.create_topic("t", 2)
+    batches = [
+        encode_batch([bytes([number]) * 200_000], base_timestamp_ms=1) for number in range(8)
+    ]
+    parts = (
+        *(ProducePartition("t", number % 2, batch) for number, batch in enumerate(batches)),
+        ProducePartition("absent", 0, batches[0]),
+    )
+    answer = client.call(ProduceRequest(1, 1000, parts)).partitions
+    assert [one.base_offset for one in answer] == [0, 0, 1, 1, 2, 2, 3, 3, -1]
+    assert [one.error for one in answer] == [0] * 8 + [ErrorCode.UNKNOWN_TOPIC]
+    with RawClient(broker.address) as silent:
+        silent.send(ProduceRequest(0, 1000, parts))
+    wait_until(lambda: client.fetch("t", 0, partition=1, size=1).high_watermark == 8)
+    fetched = client.fetch("t", 0, partition=0, size=16 << 20)
+    assert values_of(fetched.batches) == [bytes([number]) * 200_000 for number in (0, 2, 4, 6)] * 2
+
+
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_a_producer_faster_than_the_disk_waits_and_sees_no_error(
     tmp_path: Path, partitions: int
