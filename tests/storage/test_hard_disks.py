@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -224,3 +228,27 @@ def test_missing_table_is_named_when_the_tree_is_opened() -> None:
     with pytest.raises(StorageError, match=gone):
         open_tree(world)
     assert world.disk.exists(PATH)
+
+
+def test_lock_of_a_process_that_is_gone_is_waited_for_and_another_is_not(tmp_path: Path) -> None:
+    path = str(tmp_path / "LOCK")
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    with open(path, "w+b", 0) as held:  # as a process holds it that was just being started
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write(b"%d" % gone.pid)
+        letting_go = threading.Timer(0.2, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+        letting_go.start()
+        lock = RealFileSystem().lock(path)
+        letting_go.join()
+        assert (tmp_path / "LOCK").read_bytes() == b"%d" % os.getpid()
+        lock.release()
+        for holder in (b"%d" % os.getpid(), b"1", b"", b"no number", b"9" * 19):
+            fcntl.flock(held, fcntl.LOCK_EX)
+            held.truncate(0)
+            held.seek(0)
+            held.write(holder)
+            begin = time.monotonic()
+            with pytest.raises(BlockingIOError):
+                RealFileSystem().lock(path)
+            assert time.monotonic() - begin < 4

@@ -16,8 +16,11 @@ Rules of the door, for the real implementation here and for simulated ones alike
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from streambus_storage._fallocate import allocate
@@ -129,6 +132,20 @@ class FileSystem(Protocol):
         """
 
 
+_ORPHANED_LOCK_SECONDS = 5.0
+
+
+def _is_running(holder: bytes) -> bool:
+    """Tell whether the process that a lock's file names is there; also if it names none."""
+    try:
+        os.kill(int(holder), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        return True
+    return True
+
+
 class RealAppendFile:
     """`AppendFile` on a file descriptor, by positioned writes.
 
@@ -224,17 +241,36 @@ class RealReadFile:
 
 
 class RealFileLock:
-    """A lock by flock(2): it belongs to the open file, so a killed process leaves none behind."""
+    """A lock by flock(2): it belongs to the open file, so a killed process leaves none behind.
+
+    But for a moment: a process that was being started when its parent was killed has the parent's
+    files until it runs its own program. So the file names who has the lock, and if that process
+    is gone, the lock is waited for.
+    """
 
     __slots__ = ("_fd",)
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        deadline = time.monotonic() + _ORPHANED_LOCK_SECONDS
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            while not self._try():
+                if _is_running(os.pread(self._fd, 20, 0)) or time.monotonic() > deadline:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+                time.sleep(0.01)
+            with contextlib.suppress(OSError):  # on a full disk nobody needs to know
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, b"%d" % os.getpid(), 0)
+        except BaseException:
             os.close(self._fd)
             raise
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         """See `FileLock.release`."""

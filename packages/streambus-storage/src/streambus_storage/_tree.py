@@ -481,6 +481,8 @@ class LSMTree(Readable):
             store.unsynced, store.segment, store.prepared = [], None, None
         for writer in writers:
             if writer is not None:
+                with contextlib.suppress(OSError):  # the room goes with the segment, then
+                    writer.file.reserve(0)
                 writer.file.close()
         if store.manifest is not None:
             store.manifest.close()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _LENGTH = struct.Struct("<I")
 
+NICENESS = 5
+"""Where the cores do not suffice for both, the tree's own process comes first: a third for us."""
+
 
 def send(fd: int, data: bytes) -> None:
     """Write one message, which is pickled already.
@@ -83,6 +86,7 @@ def carry_out(job: Job, requests: int, answers: int) -> list[TableMeta]:
 def main(requests: int, answers: int) -> None:
     """Carry out one job after the other, until there are no more requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
     gc.disable()  # what a job makes refers to nothing that refers back
     while True:
         try:
