@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench.broker import rows
 from bench.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.report import Row
 
 
 def main(arguments: list[str]) -> int:
@@ -26,10 +33,12 @@ def main(arguments: list[str]) -> int:
         title="Broker process",
         options={"repeats": options.repeats, "gigabytes": options.gigabytes},
     )
-    if options.only in (None, "memory"):
-        report.add(*rows.memory(options.repeats))
-    if options.only in (None, "start"):
-        report.add(*rows.start(options.repeats, options.gigabytes))
-    if options.only in (None, "pauses"):
-        report.add(*rows.pauses(options.seconds))
-    return report.finish(save=options.only is None, strict=options.strict)
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "memory": lambda: rows.memory(options.repeats),
+        "start": lambda: rows.start(options.repeats, options.gigabytes),
+        "pauses": lambda: rows.pauses(options.seconds),
+    }
+    for part, measure in parts.items():
+        if options.only in (None, part):
+            report.add(*(replace(row, part=part) for row in measure()))
+    return report.finish(strict=options.strict)

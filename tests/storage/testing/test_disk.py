@@ -57,12 +57,12 @@ def perform(disk: FileSystem, root: str, step: tuple[str, ...], number: int) -> 
             finally:
                 reader.close()
         if kind == "lock":
-            disk.lock(paths[0]).release()
+            disk.lock(f"{paths[0]}.lock").release()
             return None
         if kind == "lock_twice":
-            first = disk.lock(paths[0])
+            first = disk.lock(f"{paths[0]}.lock")
             try:
-                disk.lock(paths[0])
+                disk.lock(f"{paths[0]}.lock")
             finally:
                 first.release()
         if kind == "list_directory":

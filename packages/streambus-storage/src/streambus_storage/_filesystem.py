@@ -276,6 +276,8 @@ class RealFileLock:
         """See `FileLock.release`."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)  # nobody has it any more
             # Unlock before closing: a forked child may hold a duplicate of the descriptor.
             fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
