@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from streambus_client._admin_operations import at_controller
@@ -116,7 +116,7 @@ def describe_cluster(session: Session, deadline: float) -> Operation[ClusterDesc
         answer.controller,
         answer.term,
         answer.applied,
-        tuple(ClusterMember(*member) for member in answer.members),
+        tuple(ClusterMember(*member[: len(fields(ClusterMember))]) for member in answer.members),
         answer.partitions,
         tuple(PartitionTrouble(*trouble) for trouble in answer.trouble),
     )
