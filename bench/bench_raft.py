@@ -4,11 +4,8 @@ The baseline is PySyncObj in the same run, in turns. In memory means: all nodes 
 disk. On disk means: three processes over loopback; ours acknowledges after ``fdatasync`` on a
 majority, PySyncObj writes its journal without any sync.
 
-Each part is saved when it ends, in the place of its own earlier rows; a part that fails is printed,
-changes nothing in the file, and does not keep the others from running.
-
-    hatch run bench raft                               # everything
-    hatch run bench raft --only memory --seconds 1     # these rows anew, all others as they were
+    hatch run bench raft                               # everything, about six minutes
+    hatch run bench raft --only memory --seconds 1
     hatch run bench raft --only failover --kills 20
 """
 
@@ -18,9 +15,6 @@ import argparse
 import math
 import statistics
 import tempfile
-import time
-import traceback
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -55,14 +49,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--megabytes", type=int, default=100, help="to catch up with")
     parser.add_argument("--no-save", action="store_true", help="leave the results file alone")
+    parser.add_argument(
+        "--save-as", metavar="NAME", help="keep a partial run, as results/NAME.json"
+    )
     given = parser.parse_args(arguments)
-    options = {
-        "seconds": given.seconds,
-        "repeats": given.repeats,
-        "kills": given.kills,
-        "megabytes": given.megabytes,
-    }
-    report = Report("raft", "Raft beside PySyncObj", options)
+    options = {"seconds": given.seconds, "repeats": given.repeats, "kills": given.kills}
+    report = Report(given.save_as or "raft", "Raft beside PySyncObj", options)
     parts: dict[str, Callable[[Report, argparse.Namespace], None]] = {
         "memory": memory,
         "sizes": sizes,
@@ -71,27 +63,11 @@ def main(arguments: list[str]) -> int:
         "catchup": catch_up,
         "simulator": simulator,
     }
-    failed: list[str] = []
     for name in given.only:
         print(f"measuring: {name}", flush=True)
-        began = time.monotonic()
-        part = Report("raft", report.title, options)
-        try:
-            parts[name](part, given)
-        except Exception:  # noqa: BLE001 - shown, and told by the exit code
-            traceback.print_exc()
-            failed.append(name)
-            continue
-        part.rows = [replace(row, part=name) for row in part.rows]
-        report.add(*part.rows)
-        if not given.no_save:
-            part.save()
-        took = time.monotonic() - began
-        print(f"measured: {name}, {len(part.rows)} rows in {took:.0f} s", flush=True)
-    report.finish(save=False)
-    if failed:
-        print(f"failed: {', '.join(failed)}", flush=True)
-    return 1 if failed else 0
+        parts[name](report, given)
+    whole = not given.no_save and set(given.only) == set(PARTS)
+    return report.finish(save=whole or given.save_as is not None)
 
 
 def versus(

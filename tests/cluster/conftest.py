@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streambus_broker.cluster.broker import ClusterBroker
+    from streambus_broker.metadata.records import TopicRecord
 
 
 def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
@@ -81,6 +82,13 @@ class Cluster:
         broker = self.broker(node_id)
         wait_until(lambda: broker.health().ready, f"broker {node_id} ready")
 
+    def topic(self, name: str) -> TopicRecord:
+        """A topic, as some running broker knows it."""
+        state = next(iter(self.brokers.values())).broker.node.state  # type: ignore[union-attr]  # it runs
+        wait_until(lambda: name in state.topics, f"topic {name} known to every broker")
+        found: TopicRecord = state.topics[name]
+        return found
+
     def record(self, topic: str, partition: int = 0) -> tuple[int, tuple[int, ...]]:
         """Leader and in-sync set of a partition, as some running broker knows them."""
         state = next(iter(self.brokers.values())).broker.node.state  # type: ignore[union-attr]  # it runs
@@ -90,12 +98,12 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(path: Path, count: int = 3, **changes: object) -> Iterator[Cluster]:
+def running_cluster(path: Path, count: int = 3) -> Iterator[Cluster]:
     """A cluster that is ready, and is stopped at the end."""
     cluster = Cluster(path, free_ports(count))
     try:
         for node_id in range(1, count + 1):
-            cluster.start(node_id, cluster.config(node_id, **changes))
+            cluster.start(node_id)
         cluster.wait_ready()
         yield cluster
     finally:

@@ -163,8 +163,8 @@ _COMMIT = [
     Mutant(
         "acknowledged-before-committed",
         "cluster.produce",
-        "one.replica.stored.log.high_watermark < one.offset",
-        "one.replica.stored.log.next_offset < one.offset",
+        "                if replica.stored.log.high_watermark < end:\n",
+        "                if replica.stored.log.next_offset < end:\n",
         "acks=all is answered when the leader has written",
     ),
     Mutant(

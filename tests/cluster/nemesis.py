@@ -344,13 +344,6 @@ class Nemesis:
         effect = random.choice(_EFFECTS)
         if (effect == "lost" and kind != "sync") or (effect == "partial" and kind != "append"):
             effect = "none"
-        if effect == "lost":
-            # What is read after that is not what is on the disk: an operator replaces it.
-            if self.hosts.rebuilding is not None or not self._storages_are_known():
-                effect = "none"
-            else:
-                self.hosts.rebuilding = host
-                host.damaged = True
         host.failing = True
         disk = host.disk
         nth, times = random.choice((1, 1, 2, 5)), random.choice((1, 1, None))

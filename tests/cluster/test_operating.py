@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 
 import pytest
 from typer.testing import CliRunner
 
+from streambus_broker.cluster.member import RemovedBrokerError
 from streambus_broker.embedded import EmbeddedBroker
+from streambus_broker.log.keys import batch_key
 from streambus_client import Admin, Producer, TopicPartition
 from streambus_client._cli import cluster as cluster_command
 from streambus_client._cli import topic as topic_command
-from streambus_client.errors import BrokerError
+from streambus_client.errors import BrokerError, ClientError
 from tests.cluster.conftest import Cluster, wait_until
+from tests.support.ports import free_ports
 
 
 def run(command: object, *arguments: str) -> tuple[int, str]:
-    """Run a sub-command; exit code and output."""
+    """Run a sub-command; exit code and standard output."""
     result = CliRunner().invoke(command.app, list(arguments))  # type: ignore[attr-defined]  # a module
-    return result.exit_code, result.output
+    return result.exit_code, result.stdout
 
 
 def test_a_cluster_is_operated_by_its_commands(cluster: Cluster) -> None:
@@ -99,3 +104,123 @@ def test_a_broker_on_its_own_is_all_of_its_cluster() -> None:
             (described.controller, "alive", 3)
         ]
         assert described.troubles == ()
+
+
+def joined(cluster: Cluster, node_id: int = 4) -> None:
+    """Start one more broker, which joins."""
+    (port,) = free_ports(1)
+    config = cluster.config(1)
+    cluster.start(
+        node_id,
+        dataclasses.replace(
+            config, node_id=node_id, voters="", join=cluster.addresses[0],
+            listen=f"127.0.0.1:{port}", data_dir=str(cluster.path / str(node_id)),
+        ),
+    )  # fmt: skip
+    cluster.wait_ready()
+
+
+def test_a_broker_takes_everything_over_from_a_dead_one(cluster: Cluster) -> None:
+    joined(cluster)
+    with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap) as producer:
+        admin.create_topic("t", partitions=4, replication_factor=3)
+        for number in range(200):
+            producer.send("t", b"%d" % number)
+        placed = [each.replicas for each in cluster.topic("t").partitions]
+        assert any(3 in replicas for replicas in placed)
+        cluster.stop(3)
+        code, output = run(cluster_command, "replace", "3", "4", "--yes", "-b", cluster.bootstrap)
+        assert code == 0, output
+        moved = [each.replicas for each in admin.describe_topic("t").partitions]
+        for before, after in zip(placed, moved, strict=True):
+            assert 3 not in after
+            assert len(after) == 3
+            if 3 in before and 4 not in before:
+                assert after == tuple(4 if each == 3 else each for each in before)
+        assert {each.node_id: each.role for each in admin.describe_cluster().members} == (
+            dict.fromkeys((1, 2, 4), "voter")
+        )
+        for number in range(200):
+            producer.send("t", b"%d" % number)
+    assert run(cluster_command, "check", "-b", cluster.bootstrap)[0] == 0
+    with pytest.raises(RemovedBrokerError, match="was removed from this cluster"):
+        wait_for_failure(cluster, 3)
+
+
+def wait_for_failure(cluster: Cluster, node_id: int) -> None:
+    """Start a broker that is to end by itself, and raise what ended it."""
+    broker = cluster.start(node_id)
+    inside = cluster.broker(node_id)
+    wait_until(inside.failed.is_set, "the broker ended")
+    cluster.brokers.pop(node_id)
+    with contextlib.suppress(Exception):
+        broker.stop()
+    assert inside.failure is not None
+    raise inside.failure
+
+
+def test_a_broker_is_added_and_takes_its_share(cluster: Cluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        admin.create_topic("t", partitions=8, replication_factor=3)
+        with pytest.raises(BrokerError, match="no broker 4"):
+            admin.alter_member(4, "promote")
+        joined(cluster)
+        code, output = run(cluster_command, "add", "4", "-b", cluster.bootstrap)
+        assert code == 0, output
+        plan = admin.rebalance(dry_run=True)
+        assert sum(len(set(each.after) - set(each.before)) for each in plan) == 6
+        assert all(each.adding == () for each in cluster.topic("t").partitions)
+        code, output = run(cluster_command, "rebalance", "-b", cluster.bootstrap)
+        assert code == 0, output
+        wait_until(
+            lambda: {each.replicas for each in admin.describe_cluster().members} == {6},
+            "replicas spread",
+        )
+        wait_until(
+            lambda: {each.leaders for each in admin.describe_cluster().members} == {2},
+            "leaders spread",
+        )
+        assert admin.rebalance() == ()
+
+
+def test_a_replica_that_differs_is_found(cluster: Cluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        admin.create_topic("t", partitions=1, replication_factor=3)
+        with Producer(cluster.bootstrap) as producer:
+            for number in range(50):
+                producer.send("t", b"%d" % number)
+        follower = next(each for each in (1, 2, 3) if each != cluster.record("t")[0])
+        node = cluster.broker(follower).node
+        log = node.logs["t", 0]
+        wait_until(lambda: log.high_watermark == 50, "the follower knows the watermark")
+        key = batch_key(log.partition_id, 20)
+        stored = node.store.tree.get(key)
+        other = node.store.tree.get(batch_key(log.partition_id, 21))
+        assert stored is not None
+        assert other is not None
+        node.store.tree.put(key, stored[:32] + other[32:])
+        code, output = run(cluster_command, "check", "-b", cluster.bootstrap, "-o", "json")
+        assert code == 8
+        (row,) = json.loads(output)
+        assert (row["broker"], row["offset"]) == (follower, 20)
+        assert run(cluster_command, "check", "--quick", "-b", cluster.bootstrap)[0] == 0
+
+
+def test_topics_have_the_clusters_defaults(cluster: Cluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        admin.create_topic("three")
+        assert len(cluster.topic("three").partitions[0].replicas) == 3
+        admin.alter_cluster({"default_replication_factor": 2, "default_partitions": 5})
+        admin.create_topic("two")
+        assert [len(each.replicas) for each in cluster.topic("two").partitions] == [2] * 5
+        admin.alter_cluster({"default_replication_factor": 4})
+        with pytest.raises(ClientError, match="factor 4, and 3 brokers may take replicas"):
+            admin.create_topic("four")
+        with pytest.raises(ClientError, match="is not a known setting"):
+            admin.alter_cluster({"default_factor": 4})
+        admin.alter_cluster({"default_replication_factor": None})
+        cluster.stop(3)
+        admin.create_topic("while one is away".replace(" ", "-"))
+        record = cluster.topic("while-one-is-away").partitions[0]
+        assert set(record.replicas) == {1, 2, 3}
+        assert set(record.in_sync) == {1, 2}

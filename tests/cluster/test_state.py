@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.commands import ClusterCommand, decode_command, encode_command
-from streambus_broker.cluster.state import ClusterChanges, ClusterState
+from streambus_broker.cluster.state import ClusterState
 from streambus_broker.metadata.registry import (
     AlterTopic,
     CommandError,
@@ -22,6 +22,7 @@ from streambus_broker.metadata.registry import (
 from streambus_protocol import ErrorCode
 
 if TYPE_CHECKING:
+    from streambus_broker.cluster.changes import ClusterChanges
     from streambus_broker.metadata.records import PartitionRecord
 
 
@@ -300,12 +301,16 @@ def test_the_replication_factor_changes_in_both_directions() -> None:
 # --- the rest ------------------------------------------------------------------------------------
 
 
-def test_replicas_go_to_living_brokers_alone() -> None:
+def test_replicas_go_to_living_brokers_first() -> None:
     state = cluster(4, topic=False)
     fence(state, 2)
     apply(state, topic_of(partitions=8, factor=3))
     assert all(2 not in record.replicas for record in state.topics["t"].partitions)
-    assert refused(state, topic_of("u", factor=4)) is ErrorCode.INVALID_REPLICATION_FACTOR
+    apply(state, topic_of("u", factor=4))
+    (away,) = state.topics["u"].partitions
+    assert away.replicas[-1] == 2
+    assert set(away.in_sync) == {1, 3, 4}
+    assert refused(state, topic_of("v", factor=5)) is ErrorCode.INVALID_REPLICATION_FACTOR
 
 
 def test_a_broker_that_holds_something_is_not_removed() -> None:

@@ -150,6 +150,14 @@ class Node:
 
     # --- metadata ------------------------------------------------------------------------------
 
+    def default_partitions(self) -> int:
+        """Partitions of a topic that does not say how many."""
+        return self.config.default_partitions
+
+    def default_replication_factor(self) -> int:
+        """Replicas of a topic that does not say how many: a broker on its own holds one."""
+        return 1
+
     async def commit(self, command: Command) -> None:
         """Judge a command, store its changes durably, and make them the state.
 

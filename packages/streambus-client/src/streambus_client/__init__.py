@@ -28,6 +28,13 @@ if TYPE_CHECKING:
         Election,
         PartitionTrouble,
     )
+    from streambus_client._comparing import ReplicaDifference
+    from streambus_client._copies import (
+        ClusterSetting,
+        CopyProgress,
+        ReplicaCopy,
+        ReplicaMove,
+    )
     from streambus_client._types import (
         BrokerHealth,
         BrokerInfo,
@@ -60,8 +67,10 @@ __all__ = [
     "ClusterDescription",
     "ClusterInfo",
     "ClusterMember",
+    "ClusterSetting",
     "ComponentStatus",
     "Consumer",
+    "CopyProgress",
     "Election",
     "Headers",
     "PartitionInfo",
@@ -72,6 +81,9 @@ __all__ = [
     "RecordColumns",
     "RecordMetadata",
     "RecordRange",
+    "ReplicaCopy",
+    "ReplicaDifference",
+    "ReplicaMove",
     "SendFuture",
     "SendManyFuture",
     "Timestamp",
@@ -94,6 +106,11 @@ _HOMES = {
     "ClusterDescription": "streambus_client._cluster_operations",
     "ClusterInfo": "streambus_client._types",
     "ClusterMember": "streambus_client._cluster_operations",
+    "ClusterSetting": "streambus_client._copies",
+    "CopyProgress": "streambus_client._copies",
+    "ReplicaCopy": "streambus_client._copies",
+    "ReplicaDifference": "streambus_client._comparing",
+    "ReplicaMove": "streambus_client._copies",
     "ComponentStatus": "streambus_client._types",
     "Consumer": "streambus_client._blocking._consumer",
     "Election": "streambus_client._cluster_operations",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from streambus_client._admin_operations import at_controller
@@ -37,6 +37,9 @@ class ClusterMember:
         epoch: of its present or last session.
         leaders: partitions that it leads.
         replicas: partitions that it holds.
+        metadata_lag: entries of the metadata that it lacks; -1 where nobody knows.
+        pending: what is to become of its role, and what that waits for.
+        replaced_by: who takes over from it, -1 for nobody.
     """
 
     node_id: int
@@ -48,6 +51,9 @@ class ClusterMember:
     role: str
     leaders: int
     replicas: int
+    metadata_lag: int = -1
+    pending: str | None = None
+    replaced_by: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ def describe_cluster(session: Session, deadline: float) -> Operation[ClusterDesc
         answer.controller,
         answer.term,
         answer.applied,
-        tuple(ClusterMember(*member[: len(fields(ClusterMember))]) for member in answer.members),
+        tuple(ClusterMember(*member) for member in answer.members),
         answer.partitions,
         tuple(PartitionTrouble(*trouble) for trouble in answer.trouble),
     )

@@ -154,8 +154,10 @@ class TopicsApi:
         command = CreateTopic(
             topic.name,
             node.random.randbytes(16),
-            node.config.default_partitions if topic.partitions == -1 else topic.partitions,
-            topic.replication_factor,
+            node.default_partitions() if topic.partitions == -1 else topic.partitions,
+            node.default_replication_factor()
+            if topic.replication_factor == -1
+            else topic.replication_factor,
             overrides,
             (node.config.node_id,),
             node.config.partitions_max,
@@ -169,11 +171,11 @@ class TopicsApi:
 
     async def _create_default(self, name: str) -> None:
         node = self._node
-        partitions = node.config.default_partitions
+        partitions, factor = node.default_partitions(), node.default_replication_factor()
         brokers = (node.config.node_id,)
         topic_id = node.random.randbytes(16)
         await node.commit(
-            CreateTopic(name, topic_id, partitions, -1, {}, brokers, node.config.partitions_max)
+            CreateTopic(name, topic_id, partitions, factor, {}, brokers, node.config.partitions_max)
         )
         node.logger.info("create_topic", "topic created on demand", topic=name)
 

@@ -13,6 +13,7 @@ from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.describe import describe_cluster
 from streambus_broker.cluster.group import UncertainError
+from streambus_broker.cluster.operating import OperatingApi
 from streambus_broker.cluster.produce import ClusterProduceApi
 from streambus_broker.metadata.registry import CommandError, TakeProducerIds
 from streambus_broker.network.connection import error_frame, response_frame
@@ -262,7 +263,7 @@ class OperationsApi:
                 return ElectLeadersResponse(error.code, error.detail, 0, ())
             return ElectLeadersResponse(0, None, elected, tuple(warnings))
 
-        self._later(ApiKey.ELECT_LEADERS, connection, version, correlation_id, answer)
+        self.later(ApiKey.ELECT_LEADERS, connection, version, correlation_id, answer)
 
     def alter_member(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
@@ -279,7 +280,7 @@ class OperationsApi:
                 return AlterMemberResponse(ErrorCode.INVALID_REQUEST, str(error))
             return AlterMemberResponse(0, None)
 
-        self._later(ApiKey.ALTER_MEMBER, connection, version, correlation_id, answer)
+        self.later(ApiKey.ALTER_MEMBER, connection, version, correlation_id, answer)
 
     async def _alter_member(self, request: AlterMemberRequest) -> None:
         action, broker_id = request.action, request.broker_id
@@ -313,9 +314,9 @@ class OperationsApi:
                 return response(error.code, error.detail)
             return response(0, None)
 
-        self._later(api, connection, version, correlation_id, answer)
+        self.later(api, connection, version, correlation_id, answer)
 
-    def _later(
+    def later(
         self,
         api: ApiKey,
         connection: Connection,
@@ -364,6 +365,7 @@ def serve_cluster_apis(
 ) -> Apis:
     """Build the dispatch table of a broker of a cluster."""
     operations = OperationsApi(node, group, member)
+    operating = OperatingApi(node, group, operations.later)
 
     def cluster_api(*arguments: Any) -> ClusterApi:
         api = ClusteredApi(*arguments)
@@ -384,6 +386,11 @@ def serve_cluster_apis(
             ApiKey.REASSIGN: operations.reassign,
             ApiKey.SET_REPLICATION_FACTOR: operations.set_factor,
             ApiKey.ELECT_LEADERS: operations.elect,
+            ApiKey.DESCRIBE_REPLICAS: operating.replicas,
+            ApiKey.REPLICA_DIGEST: operating.digest,
+            ApiKey.REBALANCE: operating.rebalance,
+            ApiKey.REPLACE_BROKER: operating.replace,
+            ApiKey.ALTER_CLUSTER: operating.settings,
             ApiKey.REPLICA_FETCH: node.sessions.fetch,
             ApiKey.REPLICA_PROGRESS: node.sessions.progress,
             ApiKey.BROKER_HEARTBEAT: operations.heartbeat,

@@ -191,11 +191,7 @@ class ClusterBroker(Broker):
         host, port = self.node.advertised
         request = AlterMemberRequest("add", self.config.node_id, host, port)
         address = split_address(self.config.join)
-        # One that was killed before it had learnt where the others are could answer nobody.
-        while (
-            self.config.node_id not in self.group.membership.members()
-            or not self.node.state.brokers
-        ):
+        while self.config.node_id not in self.group.membership.members():
             try:
                 address = await self._ask_to_be_taken_in(request, address)
             except PeerError as error:

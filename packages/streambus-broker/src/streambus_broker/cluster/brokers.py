@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Any, Self
 
+NOBODY = -1
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerRecord:
@@ -22,6 +24,8 @@ class BrokerRecord:
         fenced: Its session is over: it leads nothing and is not counted on.
         leaving: It is shutting down in good order; ends with the next registration.
         maintenance: An operator keeps leadership and new replicas away from it.
+        replaced_by: Who takes everything over from it; NOBODY for none.
+        vote: Whether it is wished to vote on metadata; None for as it is.
     """
 
     broker_id: int
@@ -34,11 +38,18 @@ class BrokerRecord:
     fenced: bool = False
     leaving: bool = False
     maintenance: bool = False
+    replaced_by: int = NOBODY
+    vote: bool | None = None
 
     @property
     def leads(self) -> bool:
         """Whether it may be made a leader."""
         return not (self.fenced or self.leaving or self.maintenance)
+
+    @property
+    def takes_replicas(self) -> bool:
+        """Whether new replicas may be placed on it, once it lives."""
+        return not self.maintenance and self.replaced_by == NOBODY
 
     def row(self) -> list[Any]:
         """As a list for msgpack."""
@@ -51,4 +62,4 @@ class BrokerRecord:
         Raises:
             TypeError: It is something else.
         """
-        return cls(*row[:10])
+        return cls(*row[:12])

@@ -7,7 +7,7 @@ a default. A command carries everything that its outcome depends on beside the s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import msgpack
 
@@ -18,17 +18,41 @@ from streambus_broker.metadata.registry import (
     TakeProducerIds,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FORMAT_VERSION = 1
 
+_CommandT = TypeVar("_CommandT")
+_KINDS: dict[int, type[Any]] = {
+    11: TakeProducerIds,
+    20: CreateTopic,
+    21: AlterTopic,
+    22: DeleteTopic,
+}
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass_transform(frozen_default=True)
+def _kind(number: int) -> Callable[[type[_CommandT]], type[_CommandT]]:
+    """Make a class a command: an immutable record with this number in the log."""
+
+    def register(command: type[_CommandT]) -> type[_CommandT]:
+        assert number not in _KINDS, f"kind {number} is taken"
+        record = dataclass(frozen=True, slots=True)(command)
+        _KINDS[number] = record
+        return record
+
+    return register
+
+
+@_kind(1)
 class FormCluster:
     """Give a new cluster its id; later ones change nothing."""
 
     cluster_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(2)
 class RegisterBroker:
     """A broker begins a session."""
 
@@ -40,7 +64,7 @@ class RegisterBroker:
     rack: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(3)
 class FenceBroker:
     """A broker's session is over: elect others, count on it no more."""
 
@@ -48,7 +72,7 @@ class FenceBroker:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(4)
 class LeaveBroker:
     """A broker is about to shut down: elect others first."""
 
@@ -56,7 +80,7 @@ class LeaveBroker:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(5)
 class SetMaintenance:
     """Keep leadership and new replicas away from a broker, or no longer."""
 
@@ -64,14 +88,14 @@ class SetMaintenance:
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(6)
 class RemoveBroker:
     """Forget a broker that holds nothing."""
 
     broker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(7)
 class AlterInSync:
     """A leader asks for another in-sync set.
 
@@ -88,14 +112,14 @@ class AlterInSync:
     members: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(8)
 class Reassign:
     """Move partitions: (topic, partition, replicas); None cancels what is under way."""
 
     moves: tuple[tuple[str, int, tuple[int, ...] | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(9)
 class SetReplicationFactor:
     """Give every partition of a topic so many replicas."""
 
@@ -103,7 +127,7 @@ class SetReplicationFactor:
     factor: int
 
 
-@dataclass(frozen=True, slots=True)
+@_kind(10)
 class ElectLeaders:
     """Elect anew: the preferred leaders, or with ``unclean`` anybody who lives.
 
@@ -115,6 +139,36 @@ class ElectLeaders:
 
     partitions: tuple[tuple[str, int], ...] | None
     unclean: bool
+
+
+@_kind(12)
+class SetVote:
+    """Wish that a broker has a vote on metadata, or has none; the controller sees to it."""
+
+    broker_id: int
+    wanted: bool
+
+
+@_kind(13)
+class ReplaceBroker:
+    """Have ``new_id`` take everything over from ``old_id``, which is removed at the end."""
+
+    old_id: int
+    new_id: int
+
+
+@_kind(14)
+class CancelReplace:
+    """Call a replacement off; what is not moved yet stays where it was."""
+
+    old_id: int
+
+
+@_kind(15)
+class SetClusterSettings:
+    """Set settings of the whole cluster, already typed; None takes one back."""
+
+    settings: tuple[tuple[str, int | None], ...]
 
 
 ClusterCommand = (
@@ -129,27 +183,15 @@ ClusterCommand = (
     | SetReplicationFactor
     | ElectLeaders
     | TakeProducerIds
+    | SetVote
+    | ReplaceBroker
+    | CancelReplace
+    | SetClusterSettings
     | CreateTopic
     | AlterTopic
     | DeleteTopic
 )
 
-_KINDS: dict[int, type[Any]] = {
-    1: FormCluster,
-    2: RegisterBroker,
-    3: FenceBroker,
-    4: LeaveBroker,
-    5: SetMaintenance,
-    6: RemoveBroker,
-    7: AlterInSync,
-    8: Reassign,
-    9: SetReplicationFactor,
-    10: ElectLeaders,
-    11: TakeProducerIds,
-    20: CreateTopic,
-    21: AlterTopic,
-    22: DeleteTopic,
-}
 _KIND_OF = {command: kind for kind, command in _KINDS.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streambus_broker.cluster import votes
 from streambus_broker.cluster.election import min_in_sync_of
 from streambus_protocol import ClusterMember, DescribeClusterResponse, PartitionTrouble
 
@@ -64,7 +65,8 @@ def describe_cluster(state: ClusterState, group: MetadataGroup) -> DescribeClust
             leaders[record.leader] = leaders.get(record.leader, 0) + 1
             for each in record.replicas:
                 replicas[each] = replicas.get(each, 0) + 1
-    membership = group.membership
+    status = group.server.metrics().status
+    membership = status.membership
     members = []
     for broker in sorted(state.brokers.values(), key=lambda each: each.broker_id):
         number = broker.broker_id
@@ -81,6 +83,9 @@ def describe_cluster(state: ClusterState, group: MetadataGroup) -> DescribeClust
                 role,
                 leaders.get(number, 0),
                 replicas.get(number, 0),
+                votes.lag(status, number) if group.is_controller else -1,
+                votes.pending(state, status, broker) if group.is_controller else None,
+                broker.replaced_by,
             )
         )
     trouble = []

@@ -11,7 +11,13 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from streambus_broker.cluster.commands import RemoveBroker, decode_command, encode_command
+from streambus_broker.cluster import votes
+from streambus_broker.cluster.commands import (
+    RemoveBroker,
+    SetVote,
+    decode_command,
+    encode_command,
+)
 from streambus_broker.cluster.raft_log import TreeLogStorage
 from streambus_broker.cluster.raft_transport import RaftTransport
 from streambus_broker.errors import BrokerError
@@ -21,7 +27,7 @@ from streambus_raft import Change, ChangeKind, Config, NodeId, RaftServer
 from streambus_raft.errors import ProposalUnknownError, RaftError, TransferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from random import Random
 
     from streambus_broker.cluster.commands import ClusterCommand
@@ -189,10 +195,8 @@ class MetadataGroup:
                 raise CommandError(ErrorCode.INVALID_REQUEST, "a new member needs HOST:PORT")
             self.transport.set_peer(node_id, address)
             await self.server.add_learner(node_id)
-        elif action == "promote":
-            await self.server.promote(node_id)
-        elif action == "demote":
-            await self.server.change_membership([Change(ChangeKind.LEARNER, NodeId(node_id))])
+        elif action in ("promote", "demote"):
+            await self._wish_vote(node_id, wanted=action == "promote")
         elif action == "transfer":
             await self._transfer(node_id)
         else:
@@ -209,19 +213,75 @@ class MetadataGroup:
         except TransferError as exc:  # it may be behind, or busy: the same again may work
             raise CommandError(ErrorCode.REQUEST_TIMED_OUT, str(exc)) from exc
 
+    async def _wish_vote(self, node_id: int, *, wanted: bool) -> None:
+        """Note that a broker is to have a vote or not; the controller sees to it (`next_step`)."""
+        self.state.broker(node_id)
+        kind = ChangeKind.VOTER if wanted else ChangeKind.LEARNER
+        self._check_harm(Change(kind, NodeId(node_id)))
+        if wanted and node_id not in self.membership.members():
+            raise CommandError(
+                ErrorCode.INVALID_REQUEST,
+                f"broker {node_id} takes no part in the metadata; start it with --join",
+            )
+        await self.propose(SetVote(node_id, wanted))
+
+    def _check_harm(self, change: Change) -> None:
+        """Refuse what would leave a group without a majority that can be reached."""
+        status = self.server.metrics().status
+        is_voter = change.node in status.membership.voters
+        if is_voter == (change.kind == ChangeKind.VOTER):
+            return  # nothing would change
+        problem = votes.harm(status, [change])
+        if problem is not None:
+            raise CommandError(ErrorCode.INVALID_REQUEST, f"that would stop the cluster: {problem}")
+
     async def _remove(self, node_id: int) -> None:
         """Take a broker out for good: it holds nothing, and is a member no more."""
         if node_id in self.state.brokers:
+            self.state.plan(RemoveBroker(node_id))
+        removal = Change(ChangeKind.REMOVE, NodeId(node_id))
+        self._check_harm(removal)
+        if node_id == self.node_id:
+            raise CommandError(
+                ErrorCode.INVALID_REQUEST,
+                f"broker {node_id} is the controller; make another one that first"
+                " (`streambus cluster transfer-leader`)",
+            )
+        if node_id in self.state.brokers:
             await self.propose(RemoveBroker(node_id))
         if node_id in self.membership.members():
-            await self.server.remove(node_id)
+            await self.server.change_membership([removal])
         self.transport.forget_peer(node_id)
+
+    async def take_step(self, gone: Collection[int]) -> None:
+        """As the controller, do what is next about votes (`votes`); nothing where it fails.
+
+        Args:
+            gone: Removed brokers that have been away for long enough.
+        """
+        status = self.server.metrics().status
+        step = votes.next_step(self.state, status)
+        with contextlib.suppress(CommandError, UncertainError, RaftError):
+            if step.changes:
+                await self.server.change_membership(step.changes)
+            elif step.command is not None:
+                await self.propose(step.command)
+            elif step.hand_over_to is not None:
+                await self.server.transfer_leadership(step.hand_over_to)
+            elif not status.membership_pending:
+                for each in votes.strangers(self.state, status.membership):
+                    removal = Change(ChangeKind.REMOVE, each)
+                    if each != self.node_id and each in gone and not votes.harm(status, [removal]):
+                        await self.server.change_membership([removal])
+                        self.transport.forget_peer(each)
+                        break
 
     def use_node(self, node: ClusterNode) -> None:
         """Hand changes to the node, and its commands to the group."""
         self.machine.changed = node.adopt
         self.machine.restored = node.adopt_all
         node.propose = self.propose
+        node.voter_count = lambda: len(self.membership.voters)
 
     async def propose(self, command: ClusterCommand) -> Any:
         """Have a command carried out; return its answer once this broker has applied it.

@@ -18,6 +18,7 @@ from streambus_broker.cluster.group import UncertainError
 from streambus_broker.cluster.lease import Office, SessionLease
 from streambus_broker.cluster.peers import PeerError
 from streambus_broker.cluster.sessions import Sessions
+from streambus_broker.cluster.votes import answers, strangers
 from streambus_broker.errors import BrokerError
 from streambus_broker.metadata.registry import CommandError
 from streambus_protocol import BrokerHeartbeatRequest, BrokerHeartbeatResponse, ErrorCode
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.05
 _IN_SYNC_CHECK_S = 0.1
 _CONTROL_S = 0.05
+_STEP_S = 0.5
+_AWAY_S = 5.0
+"""A removed broker that joins anew has answered by then; it must not be taken for its old self."""
 _REQUEST_TIMEOUT_S = 1.0
 _DUPLICATE_PATIENCE_SESSIONS = 4
 _HEARTBEAT_S = 0.15
@@ -41,6 +45,10 @@ _SUSPECT_S = 0.4
 
 class DuplicateBrokerError(BrokerError):
     """Another living broker of the cluster has this node id; give each its own."""
+
+
+class RemovedBrokerError(BrokerError):
+    """This broker was removed from its cluster; start it with an empty directory and ``join``."""
 
 
 class Member:
@@ -68,6 +76,7 @@ class Member:
         self._tasks: set[asyncio.Task[None]] = set()
         self._term = 0
         self._predecessor: tuple[int | None, int] = (None, 0)
+        self._away_since_s: dict[int, float] = {}
 
     # --- a broker among others -----------------------------------------------------------------
 
@@ -76,15 +85,22 @@ class Member:
 
         Raises:
             DuplicateBrokerError: Another broker has this node id.
+            RemovedBrokerError: This one was removed from the cluster.
         """
         node = self._node
         refused_since_s: float | None = None
         while True:
+            if node.state.removed.get(node.config.node_id) == self._storage_id:
+                raise RemovedBrokerError(
+                    f"broker {node.config.node_id} was removed from this cluster"
+                )
             if node.me is None and not node.closing and not self._storage_failed():
                 try:
                     await self._register()
                     refused_since_s = None
                 except CommandError as error:
+                    if error.code == ErrorCode.UNKNOWN_BROKER:
+                        raise RemovedBrokerError(error.detail) from error
                     if error.code == ErrorCode.DUPLICATE_BROKER:
                         now_s = node.steady_s()
                         refused_since_s = refused_since_s or now_s
@@ -279,7 +295,7 @@ class Member:
     async def control(self) -> None:
         """Do the controller's work while this broker is it, for ever."""
         node, group = self._node, self._group
-        balanced_s = node.steady_s()
+        balanced_s = stepped_s = node.steady_s()
         while True:
             await asyncio.sleep(_CONTROL_S)
             now_s = node.steady_s()
@@ -296,6 +312,12 @@ class Member:
                 self._suspect_at_first(now_s)
             if self.office.holds(now_s):
                 await self._fence_dead(now_s)
+                if now_s - stepped_s > _STEP_S:
+                    stepped_s = now_s
+                    self._watch_removed(now_s)
+                    await group.take_step(
+                        {each for each, s in self._away_since_s.items() if now_s - s > _AWAY_S}
+                    )
             if now_s - balanced_s > node.config.leader_balance_ms / 1000:
                 balanced_s = now_s
                 await self._balance()
@@ -316,6 +338,16 @@ class Member:
             # It was silent for an election timeout. Had anybody been in office between the two,
             # it could hold a lease as an ordinary broker, which lasts longer.
             self.sessions.suspect(broker_id, now_s, self.office.own_lease_s)
+
+    def _watch_removed(self, now_s: float) -> None:
+        """Note since when removed brokers have not been heard of."""
+        status = self._group.server.metrics().status
+        away = {
+            each
+            for each in strangers(self._node.state, status.membership)
+            if not answers(status, each)
+        }
+        self._away_since_s = {each: self._away_since_s.get(each, now_s) for each in away}
 
     async def _fence_dead(self, now_s: float) -> None:
         node = self._node

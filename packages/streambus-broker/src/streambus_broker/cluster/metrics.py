@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
+from streambus_broker.cluster.copying import copies
 from streambus_broker.cluster.describe import member_state, troubles
+from streambus_storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from streambus_broker.cluster.broker import ClusterBroker
+    from streambus_protocol import PartitionReplicas, ReplicaProgress
 
 STATES = ("alive", "fenced", "leaving", "maintenance")
 PROBLEMS = ("offline", "under_min_in_sync", "under_replicated", "reassigning")
@@ -48,6 +51,23 @@ def cluster_metrics(broker: ClusterBroker) -> Iterator[Metric]:
         "The most records that a follower is behind in a partition led here.",
         max((lag for _, _, lag in _lags(broker)), default=0),
     )
+    copied = [each for _, each in _copies(broker)]
+    yield _gauge("copied_replicas", "Replicas that are copied from this broker now.", len(copied))
+    yield _gauge(
+        "copied_replicas_missing_bytes",
+        "Bytes that these still lack.",
+        sum(each.total_bytes - each.copied_bytes for each in copied),
+    )
+    yield _gauge(
+        "copied_replicas_bytes_per_second",
+        "How fast they are copied, all together, over the last ten seconds.",
+        sum(each.bytes_per_s for each in copied),
+    )
+    yield _gauge(
+        "replication_throttle_bytes_per_second",
+        "What replicas that are not in sync may be sent; -1 for no limit.",
+        node.sessions.throttle.bytes_per_s,
+    )
     yield CounterMetricFamily(
         "streambus_replicated_out_bytes",
         "Bytes of batches sent to followers.",
@@ -75,6 +95,27 @@ def partition_metrics(broker: ClusterBroker) -> Iterator[Metric]:
     for (topic, partition), follower, lag in _lags(broker):
         family.add_metric([topic, str(partition), str(follower)], lag)
     yield family
+    labels = ["topic", "partition", "follower"]
+    copied = GaugeMetricFamily(
+        "streambus_replica_copied_bytes", "Bytes that a copied replica has.", labels=labels
+    )
+    total = GaugeMetricFamily(
+        "streambus_replica_copy_bytes", "Bytes that it is to have.", labels=labels
+    )
+    for place, each in _copies(broker):
+        names = [place.topic, str(place.partition), str(each.broker_id)]
+        copied.add_metric(names, each.copied_bytes)
+        total.add_metric(names, each.total_bytes)
+    yield copied
+    yield total
+
+
+def _copies(broker: ClusterBroker) -> list[tuple[PartitionReplicas, ReplicaProgress]]:
+    """What is copied from this broker; nothing while its log cannot be read."""
+    try:
+        return list(copies(broker.node))
+    except StorageError:
+        return []
 
 
 def _lags(broker: ClusterBroker) -> Iterator[tuple[tuple[str, int], int, int]]:

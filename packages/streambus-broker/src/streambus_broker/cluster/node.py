@@ -16,6 +16,7 @@ from streambus_broker.cluster.group import UncertainError
 from streambus_broker.cluster.lease import NEVER_S
 from streambus_broker.cluster.replica import NOBODY, Replica
 from streambus_broker.cluster.replica_log import ReplicaLog, drop_marks
+from streambus_broker.cluster.settings import REPLICATION_FACTOR_MAX, in_force
 from streambus_broker.log.keys import partition_prefix, start_mark_key
 from streambus_broker.log.partition import PartitionLog
 from streambus_broker.log.producers import ProducerStates
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from streambus_broker.cluster.brokers import BrokerRecord
+    from streambus_broker.cluster.changes import ClusterChanges
     from streambus_broker.cluster.fetcher import Fetchers
     from streambus_broker.cluster.replica_sessions import ReplicaSessions
-    from streambus_broker.cluster.state import ClusterChanges, ClusterState
+    from streambus_broker.cluster.state import ClusterState
     from streambus_broker.metadata.records import PartitionRecord, TopicRecord
     from streambus_broker.metadata.registry import Command
 
@@ -48,6 +50,7 @@ class ClusterNode(Node):
         sessions: Followers of what this broker leads.
         fetchers: What this broker follows.
         propose: Carries a command to the metadata group; set when that runs.
+        voter_count: How many voters the group has; set with it.
         damaged: Told of bytes that are not what was written; set before anything is read.
     """
 
@@ -56,6 +59,7 @@ class ClusterNode(Node):
     sessions: ReplicaSessions
     fetchers: Fetchers
     propose: Callable[[Any], Awaitable[Any]]
+    voter_count: Callable[[], int]
     damaged: Callable[[StorageError], None]
 
     def __init__(self, *arguments: Any, incarnation: bytes) -> None:
@@ -82,6 +86,21 @@ class ClusterNode(Node):
     def leader_epoch(self, partition: PartitionRecord) -> int:
         """The epoch in force."""
         return partition.leader_epoch
+
+    def default_partitions(self) -> int:
+        """Partitions of a topic that does not say how many."""
+        return in_force(self.state.settings, self.config, "default_partitions")
+
+    def default_replication_factor(self) -> int:
+        """Replicas of a topic that does not say how many.
+
+        The first voters count as brokers before they have come: a topic that is created while the
+        cluster forms does not end up with one replica.
+        """
+        factor = in_force(self.state.settings, self.config, "default_replication_factor")
+        if factor != -1:
+            return factor
+        return min(REPLICATION_FACTOR_MAX, max(len(self.state.brokers), self.voter_count()))
 
     async def commit(self, command: Command) -> None:
         """Have the metadata group carry a command out.
@@ -113,10 +132,18 @@ class ClusterNode(Node):
             self.fetchers.brokers_changed(changes.brokers)
         else:
             self._adopt_topics(changes.topics)
+        if changes.settings is not None:
+            self._use_settings()
         self.flush_soon()
+
+    def _use_settings(self) -> None:
+        """Go by the settings of the cluster."""
+        key = "replication_throttle_bytes_per_s"
+        self.sessions.throttle.limit(in_force(self.state.settings, self.config, key))
 
     def adopt_all(self) -> None:
         """Do what the whole metadata asks: after a registration, a fencing or a snapshot."""
+        self._use_settings()
         known = {
             record.partition_id for topic in self.state.topics.values()
             for record in topic.partitions

@@ -22,10 +22,12 @@ class Load:
         rack: Where it stands; brokers without a rack count as racks of their own.
         leaders: Partitions that it is the preferred leader of.
         replicas: Partitions that it holds.
+        able: Whether it lives. One that does not is chosen last, and never to lead.
     """
 
     broker_id: int
     rack: str | None
+    able: bool = True
     leaders: int = 0
     replicas: int = 0
 
@@ -36,15 +38,16 @@ class Load:
 
 
 def measure(
-    brokers: Iterable[tuple[int, str | None]], assignments: Iterable[Sequence[int]]
+    brokers: Iterable[tuple[int, str | None, bool]], assignments: Iterable[Sequence[int]]
 ) -> list[Load]:
     """Count what brokers carry.
 
     Args:
-        brokers: Number and rack of each broker that may be chosen.
+        brokers: Number and rack of each broker that may be chosen, and whether it lives.
         assignments: The replicas of every partition there is, preferred leader first.
     """
-    loads = {broker_id: Load(broker_id, rack) for broker_id, rack in sorted(brokers)}
+    ordered = sorted(brokers, key=lambda each: each[0])
+    loads = {broker_id: Load(broker_id, rack, able) for broker_id, rack, able in ordered}
     for replicas in assignments:
         for place, broker_id in enumerate(replicas):
             load = loads.get(broker_id)
@@ -81,6 +84,7 @@ def extend(
         load = min(
             free,
             key=lambda one: (
+                not one.able,
                 one.site in sites,
                 one.leaders if first else one.replicas,
                 one.replicas,

@@ -44,7 +44,7 @@ def begin(
     record: PartitionRecord, target: tuple[int, ...], able: Collection[int]
 ) -> PartitionRecord:
     """Move to ``target``; a reassignment that is under way is redirected."""
-    old = _settled(record)
+    old = settled(record)
     adding = tuple(each for each in target if each not in old)
     removing = tuple(each for each in old if each not in target)
     moved = replace(
@@ -68,7 +68,7 @@ def cancel(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
         raise CommandError(ErrorCode.NO_REASSIGNMENT, "no reassignment is under way")
     back = replace(
         record,
-        replicas=_settled(record),
+        replicas=settled(record),
         adding=(),
         removing=(),
         partition_epoch=record.partition_epoch + 1,
@@ -81,7 +81,7 @@ def finish(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
     """Complete a reassignment if everybody who was added is in sync; else leave it alone."""
     if not (record.adding or record.removing) or not set(record.adding) <= set(record.in_sync):
         return record
-    stay = tuple(each for each in record.replicas if each not in record.removing)
+    stay = target_of(record)
     if not set(stay) & set(record.in_sync):
         return record  # nobody who stays has everything
     done = replace(
@@ -95,6 +95,11 @@ def finish(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
     return election.keep_led(done, able)
 
 
-def _settled(record: PartitionRecord) -> tuple[int, ...]:
-    """The replicas without those that are being added."""
+def target_of(record: PartitionRecord) -> tuple[int, ...]:
+    """The replicas as they are to be: without those that leave."""
+    return tuple(each for each in record.replicas if each not in record.removing)
+
+
+def settled(record: PartitionRecord) -> tuple[int, ...]:
+    """The replicas as they were: without those that are being added."""
     return tuple(each for each in record.replicas if each not in record.adding)

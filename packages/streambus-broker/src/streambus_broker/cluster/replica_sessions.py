@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streambus_broker.cluster.copying import Rate
 from streambus_broker.metadata.registry import CommandError
 from streambus_broker.network.connection import response_frame
 from streambus_protocol import (
@@ -58,11 +59,13 @@ class ReplicaSessions:
     Attributes:
         sent_bytes: Bytes of batches sent to followers.
         throttle: For replicas that are not in sync.
+        rates: How fast these are copied, by partition id and follower.
     """
 
     def __init__(self, node: ClusterNode, throttle: Throttle) -> None:
         self.sent_bytes = 0
         self.throttle = throttle
+        self.rates: dict[tuple[int, int], Rate] = {}
         self._node = node
         self._sessions: dict[Connection, _Session] = {}
         self._followers: dict[int, dict[Connection, None]] = {}
@@ -206,6 +209,8 @@ class ReplicaSessions:
 
     def ended(self, partition_id: int) -> None:
         """This broker leads the partition no more, or in another epoch."""
+        for pair in [each for each in self.rates if each[0] == partition_id]:
+            del self.rates[pair]
         for connection in self._followers.pop(partition_id, {}):
             session = self._sessions[connection]
             session.positions.pop(partition_id, None)
@@ -325,6 +330,11 @@ class ReplicaSessions:
             session.stale.pop(partition_id, None)
             room_bytes -= len(batches)
             self.sent_bytes += len(batches)
+            if throttled:
+                pair = partition_id, session.broker_id
+                self.rates.setdefault(pair, Rate()).took(len(batches), node.loop.time())
+            else:
+                self.rates.pop((partition_id, session.broker_id), None)
             if throttled and throttled_bytes is not None:
                 self.throttle.took(len(batches))
                 throttled_bytes = max(0, throttled_bytes - len(batches))

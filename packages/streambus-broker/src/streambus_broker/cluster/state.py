@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 
 from streambus_broker.cluster import commands as c
-from streambus_broker.cluster import election, placement, reassignment
-from streambus_broker.cluster.brokers import BrokerRecord
+from streambus_broker.cluster import election, placement, reassignment, replacing
+from streambus_broker.cluster.brokers import NOBODY, BrokerRecord
+from streambus_broker.cluster.changes import ClusterChanges, with_partitions
+from streambus_broker.cluster.settings import REPLICATION_FACTOR_MAX
 from streambus_broker.metadata.records import ClusterRecord, PartitionRecord, TopicRecord
 from streambus_broker.metadata.registry import (
     Changes,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from streambus_broker.cluster.commands import ClusterCommand
 
 SNAPSHOT_VERSION = 1
-REPLICATION_FACTOR_DEFAULT = 3  # or as many brokers as there are
 
 
 class _Placed(NamedTuple):
@@ -43,25 +44,6 @@ class _Placed(NamedTuple):
     record: PartitionRecord
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterChanges(Changes):
-    """What a command changes, and what it answers.
-
-    Attributes:
-        brokers: Brokers in their new form.
-        removed: Brokers that are no more.
-        next_producer_id: The first id not yet handed out; None where unchanged.
-        answer: What the proposer is told beside success; a value that msgpack holds.
-        warnings: Sentences that an operator must see.
-    """
-
-    brokers: tuple[BrokerRecord, ...] = ()
-    removed: tuple[int, ...] = ()
-    next_producer_id: int | None = None
-    answer: Any = None
-    warnings: tuple[str, ...] = ()
-
-
 @dataclass(slots=True)
 class ClusterState(Registry):
     """See the module.
@@ -69,12 +51,17 @@ class ClusterState(Registry):
     Attributes:
         brokers: Every broker that ever registered and was not removed.
         next_producer_id: The first producer id not yet handed out.
+        settings: Settings of the whole cluster that differ from the brokers' own.
+        removed: Brokers that were removed, by the identity of their data directory: with that one
+            they do not come back.
         index: Position in the log of the last command.
     """
 
     cluster: ClusterRecord = field(default_factory=lambda: ClusterRecord(""))
     brokers: dict[int, BrokerRecord] = field(default_factory=dict)
     next_producer_id: int = 1
+    settings: dict[str, int] = field(default_factory=dict)
+    removed: dict[int, bytes] = field(default_factory=dict)
     index: int = 0
 
     # --- questions -----------------------------------------------------------------------------
@@ -88,6 +75,19 @@ class ClusterState(Registry):
     def able(self) -> set[int]:
         """Brokers that may be made leaders."""
         return {each.broker_id for each in self.brokers.values() if each.leads}
+
+    def broker(self, broker_id: int) -> BrokerRecord:
+        """A broker.
+
+        Raises:
+            CommandError: It is unknown.
+        """
+        broker = self.brokers.get(broker_id)
+        if broker is None:
+            raise CommandError(
+                ErrorCode.UNKNOWN_BROKER, f"there is no broker {broker_id} in this cluster"
+            )
+        return broker
 
     def broker_in_session(self, broker_id: int, epoch: int) -> BrokerRecord:
         """The broker, if ``epoch`` names its present session.
@@ -155,8 +155,11 @@ class ClusterState(Registry):
         if isinstance(changes, ClusterChanges):
             for broker in changes.brokers:
                 self.brokers[broker.broker_id] = broker
+                self.removed.pop(broker.broker_id, None)
             for broker_id in changes.removed:
-                del self.brokers[broker_id]
+                self.removed[broker_id] = self.brokers.pop(broker_id).storage_id
+            if changes.settings is not None:
+                self.settings = changes.settings
             if changes.next_producer_id is not None:
                 self.next_producer_id = changes.next_producer_id
 
@@ -168,6 +171,12 @@ class ClusterState(Registry):
 
     def _register(self, index: int, command: c.RegisterBroker) -> ClusterChanges:
         known = self.brokers.get(command.broker_id)
+        if known is None and self.removed.get(command.broker_id) == command.storage_id:
+            raise CommandError(
+                ErrorCode.UNKNOWN_BROKER,
+                f"broker {command.broker_id} was removed from this cluster; to have it back, start"
+                " it with an empty data directory and --join",
+            )
         lost_disk = known is not None and known.storage_id != command.storage_id
         if known is not None and lost_disk and not known.fenced:
             raise CommandError(
@@ -184,6 +193,8 @@ class ClusterState(Registry):
             command.port,
             command.rack,
             maintenance=known is not None and known.maintenance,
+            replaced_by=NOBODY if known is None else known.replaced_by,
+            vote=None if known is None else known.vote,
         )
         able = self.able | ({broker.broker_id} if broker.leads else set())
 
@@ -228,7 +239,7 @@ class ClusterState(Registry):
         return ClusterChanges(self._each_partition(change), brokers=(broker,))
 
     def _maintain(self, command: c.SetMaintenance) -> ClusterChanges:
-        broker = replace(self._broker(command.broker_id), maintenance=command.on)
+        broker = replace(self.broker(command.broker_id), maintenance=command.on)
         able = self.able - {broker.broker_id} | ({broker.broker_id} if broker.leads else set())
 
         def change(placed: _Placed) -> PartitionRecord:
@@ -241,7 +252,7 @@ class ClusterState(Registry):
         return ClusterChanges(self._each_partition(change), brokers=(broker,))
 
     def _remove(self, command: c.RemoveBroker) -> ClusterChanges:
-        broker = self._broker(command.broker_id)
+        broker = self.broker(command.broker_id)
         held = [
             f"{topic.name}/{number}"
             for topic in self.topics.values()
@@ -285,7 +296,7 @@ class ClusterState(Registry):
         altered = election.shrink(grown, gone, election.min_in_sync_of(record, topic.overrides))
         altered = replace(altered, partition_epoch=record.partition_epoch + 1)
         altered = reassignment.finish(altered, self.able)
-        return ClusterChanges((_with(topic, {command.partition: altered}),))
+        return ClusterChanges((with_partitions(topic, {command.partition: altered}),))
 
     def _reassign(self, command: c.Reassign) -> ClusterChanges:
         changed: dict[str, dict[int, PartitionRecord]] = {}
@@ -298,22 +309,22 @@ class ClusterState(Registry):
                 moved = reassignment.begin(record, target, self.able)
             changed.setdefault(name, {})[number] = moved
         return ClusterChanges(
-            tuple(_with(self.topics[name], records) for name, records in changed.items())
+            tuple(with_partitions(self.topics[name], records) for name, records in changed.items())
         )
 
     def _set_factor(self, command: c.SetReplicationFactor) -> ClusterChanges:
         topic = self._existing(command.topic)
-        loads = self._loads()
-        self._check_factor(command.factor, len(loads))
+        loads = [each for each in self.loads() if each.able]
+        self._check_factor(command.factor, loads)
         changed = {}
         for number, record in enumerate(topic.partitions):
-            now = tuple(each for each in record.replicas if each not in record.removing)
+            now = reassignment.target_of(record)
             if len(now) < command.factor:
                 target = placement.extend(now, command.factor, loads, number)
             else:
                 target = placement.reduce(now, command.factor, record.leader)
             changed[number] = reassignment.begin(record, target, self.able)
-        return ClusterChanges((_with(topic, changed),))
+        return ClusterChanges((with_partitions(topic, changed),))
 
     def _elect(self, command: c.ElectLeaders) -> ClusterChanges:
         able, living = self.able, self.living
@@ -352,11 +363,25 @@ class ClusterState(Registry):
         first = self.next_producer_id
         return ClusterChanges(next_producer_id=first + command.count, answer=first)
 
+    def _set_vote(self, command: c.SetVote) -> ClusterChanges:
+        broker = replace(self.broker(command.broker_id), vote=command.wanted)
+        return ClusterChanges(brokers=(broker,))
+
+    def _set_settings(self, command: c.SetClusterSettings) -> ClusterChanges:
+        settings = {**self.settings}
+        for key, value in command.settings:
+            if value is None:
+                settings.pop(key, None)
+            else:
+                settings[key] = value
+        return ClusterChanges(settings=settings)
+
     def _create_placed(self, command: CreateTopic) -> ClusterChanges:
-        brokers = tuple(load.broker_id for load in self._loads())
+        brokers = tuple(load.broker_id for load in self.loads())
         factor = command.replication_factor
-        if factor == -1:
-            factor = min(REPLICATION_FACTOR_DEFAULT, max(1, len(brokers)))
+        if factor == -1:  # an earlier release left the choice to the time of carrying it out
+            factor = min(REPLICATION_FACTOR_MAX, max(1, len(brokers)))
+        self._check_factor(factor, self.loads())
         placed = replace(command, brokers=brokers, replication_factor=factor)
         changes = Registry.plan(self, placed)
         return ClusterChanges(changes.topics, cluster=changes.cluster)
@@ -370,37 +395,50 @@ class ClusterState(Registry):
         brokers: tuple[int, ...],  # noqa: ARG002 - every broker that is able
         first: int = 0,  # noqa: ARG002 - the load decides, not the number
     ) -> tuple[PartitionRecord, ...]:
-        """Place new partitions on the living brokers by rack and load."""
-        loads = self._loads()
-        self._check_factor(factor, len(loads))
-        first_id = self.cluster.next_partition_id
-        return tuple(
-            PartitionRecord(first_id + place, replicas, replicas[0], 0, replicas)
-            for place, replicas in enumerate(placement.place(count, factor, loads, first_id))
-        )
+        """Place new partitions by rack and load, on brokers that live where there are enough.
 
-    def _check_factor(self, factor: int, brokers: int) -> None:
+        One that is just away may get a replica too, which it begins to copy when it is back.
+        """
+        loads = self.loads()
+        self._check_factor(factor, loads)
+        able = {load.broker_id for load in loads if load.able}
+        first_id = self.cluster.next_partition_id
+        made = []
+        for place, replicas in enumerate(placement.place(count, factor, loads, first_id)):
+            in_sync = tuple(each for each in replicas if each in able)
+            made.append(PartitionRecord(first_id + place, replicas, replicas[0], 0, in_sync))
+        return tuple(made)
+
+    def _check_factor(self, factor: int, loads: list[placement.Load]) -> None:
+        brokers = len(loads)
         if not 1 <= factor <= brokers:
+            taken = {load.broker_id for load in loads}
+            others = sorted(each for each in self.brokers if each not in taken)
+            but = f" (not {', '.join(map(str, others))}: see `cluster members`)" if others else ""
             raise CommandError(
                 ErrorCode.INVALID_REPLICATION_FACTOR,
-                f"replication factor {factor} with {brokers} brokers that may take replicas;"
-                f" use 1 to {brokers}",
+                f"replication factor {factor}, and {brokers} broker{'s' * (brokers != 1)} may take"
+                f" replicas{but}; use 1 to {brokers}, or add brokers",
+            )
+        living = sum(load.able for load in loads)
+        if living < factor // 2 + 1:
+            raise CommandError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"replication factor {factor}, and only {living} of {brokers} brokers live; start"
+                " the others first",
             )
 
-    def _loads(self) -> list[placement.Load]:
-        able = ((each.broker_id, each.rack) for each in self.brokers.values() if each.leads)
+    def loads(self) -> list[placement.Load]:
+        """What the brokers that may take new replicas carry; not every one of them need live."""
+        takers = (
+            (each.broker_id, each.rack, each.leads)
+            for each in self.brokers.values()
+            if each.takes_replicas
+        )
         return placement.measure(
-            able,
+            takers,
             (record.replicas for topic in self.topics.values() for record in topic.partitions),
         )
-
-    def _broker(self, broker_id: int) -> BrokerRecord:
-        broker = self.brokers.get(broker_id)
-        if broker is None:
-            raise CommandError(
-                ErrorCode.UNKNOWN_BROKER, f"there is no broker {broker_id} in this cluster"
-            )
-        return broker
 
     def _each_partition(
         self, change: Callable[[_Placed], PartitionRecord]
@@ -414,7 +452,7 @@ class ClusterState(Registry):
                 if altered is not record:
                     changed[number] = altered
             if changed:
-                topics.append(_with(topic, changed))
+                topics.append(with_partitions(topic, changed))
         return tuple(topics)
 
     # --- snapshots -----------------------------------------------------------------------------
@@ -430,6 +468,8 @@ class ClusterState(Registry):
                 [broker.row() for broker in self.brokers.values()],
                 [topic.encode() for topic in self.topics.values()],
                 self.next_producer_id,
+                self.settings,
+                self.removed,
             ]
         )
         return packed
@@ -441,7 +481,9 @@ class ClusterState(Registry):
             ValueError: It is of a later version, or something else.
         """
         try:
-            version, index, cluster, brokers, topics, next_producer_id = msgpack.unpackb(data)[:6]
+            row = msgpack.unpackb(data, strict_map_key=False)
+            version, index, cluster, brokers, topics, next_producer_id = row[:6]
+            settings, removed = row[6:8] if len(row) > 7 else ({}, {})  # of an earlier release
             if version != SNAPSHOT_VERSION:
                 raise ValueError(f"version {version}, this broker reads {SNAPSHOT_VERSION}")
             decoded = [TopicRecord.decode(topic) for topic in topics]
@@ -450,15 +492,9 @@ class ClusterState(Registry):
         except (TypeError, ValueError, IndexError, msgpack.UnpackException) as exc:
             raise ValueError(f"not a snapshot of the metadata: {exc}") from exc
         self.index, self.next_producer_id = index, next_producer_id
+        self.settings, self.removed = dict(settings), dict(removed)
         self.brokers = {record.broker_id: record for record in records}
         self.topics = {topic.name: topic for topic in decoded}
-
-
-def _with(topic: TopicRecord, changed: dict[int, PartitionRecord]) -> TopicRecord:
-    partitions = tuple(
-        changed.get(number, record) for number, record in enumerate(topic.partitions)
-    )
-    return replace(topic, partitions=partitions)
 
 
 _JUDGES: dict[type, Callable[..., ClusterChanges]] = {
@@ -472,5 +508,9 @@ _JUDGES: dict[type, Callable[..., ClusterChanges]] = {
     c.SetReplicationFactor: ClusterState._set_factor,
     c.ElectLeaders: ClusterState._elect,
     TakeProducerIds: ClusterState._take_ids,
+    c.SetVote: ClusterState._set_vote,
+    c.SetClusterSettings: ClusterState._set_settings,
+    c.ReplaceBroker: replacing.begin,
+    c.CancelReplace: replacing.cancel,
     CreateTopic: ClusterState._create_placed,
 }

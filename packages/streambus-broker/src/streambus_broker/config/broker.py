@@ -188,6 +188,14 @@ class BrokerConfig:
     default_partitions: int = setting(
         1, "partitions of a topic that does not say how many", minimum=1, maximum=10_000
     )
+    default_replication_factor: int = setting(
+        -1,
+        "replicas of a topic that does not say how many; -1 means 3, or as many as the cluster has"
+        " brokers where those are fewer",
+        minimum=1,
+        maximum=32_767,
+        unlimited=True,
+    )
     partitions_max: int = setting(
         20_000, "partitions of all topics together", minimum=1, maximum=1_000_000
     )

@@ -22,6 +22,13 @@ from streambus_client._cluster_operations import (
     reassign,
     set_replication_factor,
 )
+from streambus_client._comparing import compare_replicas
+from streambus_client._copies import (
+    alter_cluster,
+    copy_progress,
+    rebalance,
+    replace_broker,
+)
 from streambus_client._options import ClientOptions
 from streambus_client._settings import alteration_text, config_text
 
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
         Election,
         MemberAction,
     )
+    from streambus_client._comparing import ReplicaDifference
+    from streambus_client._copies import ClusterSetting, CopyProgress, ReplicaMove
     from streambus_client._types import (
         BrokerHealth,
         ClusterInfo,
@@ -94,7 +103,7 @@ class AsyncAdmin(AsyncClient):
         self,
         name: str,
         *,
-        partitions: int = 1,
+        partitions: int = -1,
         replication_factor: int = -1,
         config: Mapping[str, object] | None = None,
         validate_only: bool = False,
@@ -103,7 +112,7 @@ class AsyncAdmin(AsyncClient):
 
         Args:
             name: 1 to 249 of the characters a-z A-Z 0-9 . _ -
-            partitions: 1 or more.
+            partitions: 1 or more; -1 is the cluster's default.
             replication_factor: 1 to the number of brokers; -1 is the cluster's default.
             config: settings, such as ``{"retention_ms": 3_600_000}``; see the broker's README.
             validate_only: only say, by an error or none, whether it could be created.
@@ -229,8 +238,9 @@ class AsyncAdmin(AsyncClient):
 
         Args:
             node_id: which.
-            action: ``promote`` (learner to voter of the metadata group), ``demote``, ``remove``
-                (it holds nothing any more), ``transfer`` (make it the controller),
+            action: ``promote`` (to voter of the metadata group, once it has caught up),
+                ``demote``, ``remove`` (it holds nothing any more), ``transfer`` (make it the
+                controller),
                 ``maintenance_on`` (leadership and new replicas stay away), ``maintenance_off``.
 
         Raises:
@@ -278,3 +288,96 @@ class AsyncAdmin(AsyncClient):
             BrokerUnreachableError: no broker answered in time.
         """
         return await self._run(elect_leaders(self._session, partitions, unclean, self._deadline()))
+
+    async def copy_progress(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> CopyProgress:
+        """Tell how far copies of replicas are, in bytes, with rate and time left.
+
+        Args:
+            partitions: which; None for all that have a replica that is not in sync.
+
+        Raises:
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(copy_progress(self._session, partitions, self._deadline()))
+
+    async def rebalance(
+        self, *, dry_run: bool = False, leaders_only: bool = False
+    ) -> tuple[ReplicaMove, ...]:
+        """Spread replicas and preferred leaders evenly over the brokers, by the fewest moves.
+
+        Args:
+            dry_run: only tell what would be moved.
+            leaders_only: move no replica.
+
+        Raises:
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(rebalance(self._session, dry_run, leaders_only, self._deadline()))
+
+    async def replace_broker(
+        self, old_id: int, new_id: int, *, dry_run: bool = False
+    ) -> tuple[ReplicaMove, ...]:
+        """Have a broker take everything over from another, which is removed at the end.
+
+        The cluster goes on with it by itself; ``copy_progress`` and ``describe_cluster`` tell how
+        far it is.
+
+        Args:
+            old_id: the broker that goes, alive or dead.
+            new_id: the one that takes its replicas, its leaderships and its vote.
+            dry_run: only tell what would be moved.
+
+        Raises:
+            BrokerError: it cannot be done; the error says why.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        action = "plan" if dry_run else "begin"
+        return await self._run(
+            replace_broker(self._session, action, old_id, new_id, self._deadline())
+        )
+
+    async def cancel_replacement(self, old_id: int) -> tuple[ReplicaMove, ...]:
+        """Call a replacement off: what is not finished goes back, and gives its space back.
+
+        Raises:
+            BrokerError: the broker is not being replaced.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(
+            replace_broker(self._session, "cancel", old_id, -1, self._deadline())
+        )
+
+    async def alter_cluster(
+        self, settings: Mapping[str, object | None] | None = None
+    ) -> tuple[ClusterSetting, ...]:
+        """Set settings that hold for the whole cluster from now on; give all of them.
+
+        Args:
+            settings: ``default_replication_factor``, ``default_partitions`` or
+                ``replication_throttle_bytes_per_s``; None as a value leaves it to the brokers.
+
+        Raises:
+            InvalidSettingError: a setting is unknown or out of range.
+            BrokerUnreachableError: no broker answered in time.
+        """
+        return await self._run(alter_cluster(self._session, settings or {}, self._deadline()))
+
+    async def compare_replicas(
+        self, partition: TopicPartition, replicas: Sequence[int]
+    ) -> tuple[int, tuple[ReplicaDifference, ...]]:
+        """Compare what replicas of a partition hold and know to be committed, byte by byte.
+
+        Reads all of it from the brokers' disks, in small pieces.
+
+        Args:
+            partition: which.
+            replicas: the brokers whose replicas to compare.
+
+        Returns:
+            How many bytes of each were compared, and what was found.
+        """
+        return await self._run(
+            compare_replicas(self._session, partition, replicas, self._deadline())
+        )

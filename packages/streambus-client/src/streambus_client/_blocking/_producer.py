@@ -278,8 +278,7 @@ class Producer(BlockingClient):
                 except BrokerError as error:
                     if sequencer is None or error.code not in SEQUENCE_CODES:
                         raise
-                    # A first attempt: so it is not in the log.
-                    sequencer.refused(lane.where, error.code)
+                    sequencer.restart(lane.where)  # a first attempt: so it is not in the log
                     offset = stamp = None
                 if offset is not None:
                     return offset

@@ -19,6 +19,7 @@ from streambus_client._cli._options import (
     parse_start,
     unescape,
 )
+from streambus_client._cli._running import say
 
 
 class Shape(StrEnum):
@@ -77,10 +78,19 @@ def consume(
         else:
             consumer.subscribe(topic)
         ends = consumer.latest()
+        if isinstance(start, int):
+            _say_if_beyond(start, ends)
         write = _json_lines if output is Shape.jsonl else _formatted(template)
         for columns in _until(consumer, ends if exit_at_end else None, count):
             sys.stdout.buffer.write(write(columns))
             sys.stdout.buffer.flush()
+
+
+def _say_if_beyond(start: int, ends: dict[TopicPartition, int]) -> None:
+    """An offset beyond the end is likely a mistake: nothing is there yet."""
+    for where, end in sorted(ends.items()):
+        if start > end:
+            say(f"{where} ends at offset {end}; there is no record at {start} yet")
 
 
 def _until(

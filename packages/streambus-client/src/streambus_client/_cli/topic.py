@@ -39,7 +39,9 @@ def _admin(brokers: str, timeout_s: float) -> Admin:
 @app.command()
 def create(
     name: Name,
-    partitions: Annotated[int, typer.Option("--partitions", "-p", help="How many.")] = 1,
+    partitions: Annotated[
+        int, typer.Option("--partitions", "-p", help="-1: the cluster's default.")
+    ] = -1,
     replication_factor: Annotated[
         int, typer.Option("--replication-factor", "-r", help="-1: the cluster's default.")
     ] = -1,
@@ -172,7 +174,7 @@ def alter(
 ) -> None:
     """Change partitions or settings of a topic, all or nothing; or move its replicas.
 
-    Replicas are copied in the background; `streambus cluster check` shows what is under way.
+    Replicas are copied in the background; `streambus cluster copies` shows how far they are.
     """
     if replication_factor is not None or assignment:
         if (
