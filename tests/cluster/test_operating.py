@@ -159,6 +159,51 @@ def wait_for_failure(cluster: Cluster, node_id: int) -> None:
     raise inside.failure
 
 
+def test_a_replacement_is_planned_and_called_off(cluster: Cluster) -> None:
+    joined(cluster)
+    where = ("-b", cluster.bootstrap)
+    with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap) as producer:
+        admin.create_topic("t", partitions=1, replication_factor=3)
+        placed = cluster.topic("t").partitions[0].replicas
+        old = next(each for each in placed if each != cluster.record("t")[0])
+        (new,) = {1, 2, 3, 4} - set(placed)
+        producer.submit_many("t", [b"x" * 10_000] * 300)
+        producer.flush()
+        assert run(cluster_command, "settings", *where, "-c",
+                   "replication_throttle_bytes_per_s=10KiB")[0] == 0  # fmt: skip
+        plan = admin.replace_broker(old, new, dry_run=True)
+        assert [set(each.before) - set(each.after) for each in plan] == [{old}]
+        assert cluster.topic("t").partitions[0].adding == ()
+        with pytest.raises(BrokerError, match="cannot replace itself"):
+            admin.replace_broker(old, old)
+        with pytest.raises(BrokerError, match="no broker 9"):
+            admin.replace_broker(old, 9)
+        admin.replace_broker(old, new)
+
+        def copying() -> bool:
+            copies = admin.copy_progress().copies
+            return bool(copies) and 0 < copies[0].copied_bytes < copies[0].total_bytes
+
+        wait_until(copying, "a part of the copy")
+        (copy,) = admin.copy_progress().copies
+        assert (copy.node_id, copy.adding, copy.state) == (new, True, "copying")
+        assert copy.total_bytes > 3_000_000 > copy.bytes_per_s
+        assert admin.copy_progress().throttle_bytes_per_s == 10 * 1024
+        code, output = run(cluster_command, "copies", *where)
+        assert code == 0
+        assert "KiB/s" in output
+        assert run(cluster_command, "replace", str(old), "--cancel", *where)[0] == 0
+        wait_until(lambda: cluster.topic("t").partitions[0].replicas == placed, "gone back")
+        node = cluster.broker(new).node
+        wait_until(lambda: not node.replicas, "the copy dropped")
+        admin.alter_cluster({"replication_throttle_bytes_per_s": None})
+        admin.reassign({TopicPartition("t", 0): (*placed, new)})
+        wait_until(lambda: len(cluster.record("t")[1]) == 4, "copied without a limit")
+        size_bytes, differences = admin.compare_replicas(TopicPartition("t", 0), (*placed, new))
+        assert differences == ()
+        assert size_bytes > 3_000_000
+
+
 def test_a_broker_is_added_and_takes_its_share(cluster: Cluster) -> None:
     with Admin(cluster.bootstrap) as admin:
         admin.create_topic("t", partitions=8, replication_factor=3)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from streambus_broker.cluster import placement, reassignment
+from streambus_broker.cluster import election, placement, reassignment
 from streambus_broker.cluster.brokers import NOBODY
 from streambus_broker.cluster.changes import ClusterChanges, with_partitions
 from streambus_broker.metadata.registry import CommandError
@@ -101,7 +101,7 @@ def cancelled(state: ClusterState, old_id: int) -> list[Move]:
     if state.broker(old_id).replaced_by == NOBODY:
         raise CommandError(ErrorCode.NO_REASSIGNMENT, f"broker {old_id} is not being replaced")
     return [
-        Move(name, number, record, reassignment.settled(record))
+        Move(name, number, record, _back(record, old_id))
         for name, number, record in held_by(state, old_id)
         if old_id in record.removing
     ]
@@ -115,11 +115,23 @@ def cancel(state: ClusterState, command: c.CancelReplace) -> ClusterChanges:
     """
     changed: dict[str, dict[int, PartitionRecord]] = {}
     moves = cancelled(state, command.old_id)
-    for name, number, record, _ in moves:
-        changed.setdefault(name, {})[number] = reassignment.cancel(record, state.able)
+    for name, number, record, before in moves:
+        ordered = replace(record, replicas=(*before, *record.adding))
+        changed.setdefault(name, {})[number] = reassignment.cancel(
+            election.with_in_sync(ordered, record.in_sync), state.able
+        )
     old = replace(state.broker(command.old_id), replaced_by=NOBODY)
     topics = tuple(with_partitions(state.topics[name], some) for name, some in changed.items())
     return ClusterChanges(topics, brokers=(old,), answer=len(moves))
+
+
+def _back(record: PartitionRecord, old_id: int) -> tuple[int, ...]:
+    """The replicas as they were, each in its place: the old broker where the new one stands."""
+    settled = reassignment.settled(record)
+    back = tuple(
+        old_id if each in record.adding else each for each in reassignment.target_of(record)
+    )
+    return back if sorted(back) == sorted(settled) else settled
 
 
 def held_by(state: ClusterState, broker_id: int) -> Iterator[tuple[str, int, PartitionRecord]]:

@@ -314,9 +314,12 @@ class ReplicaSessions:
             if throttled and throttled_bytes == 0:
                 continue
             log = replica.stored.log
+            limit_bytes = room_bytes
+            if throttled and throttled_bytes is not None:
+                limit_bytes = min(room_bytes, throttled_bytes)
             try:
                 batches = node.store.read(
-                    log, position.offset, room_bytes, at_least_one=not answers,
+                    log, position.offset, limit_bytes, at_least_one=not answers,
                     stop_offset=log.next_offset,
                 )  # fmt: skip
             except StorageError as error:
@@ -325,6 +328,8 @@ class ReplicaSessions:
                 answers.append(_error(position, ErrorCode.STORAGE_FAILED))
                 continue
             if not batches:
+                if limit_bytes < room_bytes:
+                    continue  # it waits for the throttle; others need not
                 break
             del session.due[partition_id]
             session.stale.pop(partition_id, None)
