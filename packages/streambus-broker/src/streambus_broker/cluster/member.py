@@ -27,8 +27,10 @@ from streambus_storage import TreeFailedError
 
 if TYPE_CHECKING:
     from streambus_broker.cluster.group import MetadataGroup
+    from streambus_broker.cluster.leader import LeaderReplication
     from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.cluster.replica import Replica
+    from streambus_broker.metadata.records import PartitionRecord
 
 _PAUSE_S = 0.05
 _IN_SYNC_CHECK_S = 0.1
@@ -212,7 +214,11 @@ class Member:
                 wanted = self._possible(replica, replica.leading.wanted_in_sync(now_s))
                 if wanted is not None:
                     self._asking.add(replica.partition_id)
-                    task = node.loop.create_task(self._ask_in_sync(replica, wanted))
+                    # From this moment on: a record that were committed before the task begins, by
+                    # the old set alone, would be missing where the new member has not got it.
+                    replica.leading.asked(wanted)
+                    asking = self._ask_in_sync(replica, replica.leading, replica.record, wanted)
+                    task = node.loop.create_task(asking)
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
 
@@ -232,12 +238,16 @@ class Member:
             stay |= set(sorted(now - stay)[:missing])
         return None if stay == now else tuple(sorted(stay))
 
-    async def _ask_in_sync(self, replica: Replica, wanted: tuple[int, ...]) -> None:
-        node, leading, record = self._node, replica.leading, replica.record
+    async def _ask_in_sync(
+        self,
+        replica: Replica,
+        leading: LeaderReplication,
+        record: PartitionRecord,
+        wanted: tuple[int, ...],
+    ) -> None:
+        node = self._node
         brokers = node.state.brokers
         members = tuple((each, brokers[each].epoch) for each in wanted if each in brokers)
-        assert leading is not None
-        leading.asked(wanted)
         command = c.AlterInSync(
             replica.topic, replica.partition, node.config.node_id, record.leader_epoch,
             record.partition_epoch, members,

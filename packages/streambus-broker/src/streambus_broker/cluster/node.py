@@ -222,7 +222,10 @@ class ClusterNode(Node):
         else:
             leading.use_replicas(record.replicas, now_s)
             leading.min_in_sync = minimum
-        leading.use_in_sync(record.in_sync)
+        if leading is not before_leading or record.partition_epoch != before.partition_epoch:
+            # Only a change of this partition decides on what was asked for: of its topic's other
+            # partitions this one hears, too, and the request would be forgotten while it is open.
+            leading.use_in_sync(record.in_sync)
         if (
             leading is not before_leading
             and replica.stored.durable < replica.stored.log.next_offset
