@@ -344,6 +344,14 @@ class Nemesis:
         effect = random.choice(_EFFECTS)
         if (effect == "lost" and kind != "sync") or (effect == "partial" and kind != "append"):
             effect = "none"
+        if effect == "lost":
+            # What is read from then on is not what is on the disk, and nobody can tell before the
+            # power goes: an operator replaces such a disk.
+            if self.hosts.rebuilding is None and self._storages_are_known():
+                self.hosts.rebuilding = host
+                host.damaged = True
+            else:
+                effect = "none"
         host.failing = True
         disk = host.disk
         nth, times = random.choice((1, 1, 2, 5)), random.choice((1, 1, None))
