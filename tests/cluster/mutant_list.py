@@ -107,14 +107,6 @@ _COMMIT = [
         "the high watermark is one record too high",
     ),
     Mutant(
-        "min-in-sync-ignored",
-        "cluster.leader",
-        "        if len(in_sync) < self.min_in_sync:\n            return self.high_watermark\n"
-        "        counted",
-        "        if not in_sync:\n            return self.high_watermark\n        counted",
-        "the watermark passes below the minimum in sync",
-    ),
-    Mutant(
         "requested-set-counts-at-once",
         "cluster.leader",
         "counted = in_sync if self._requested is None else in_sync | self._requested",
@@ -245,35 +237,6 @@ _ELECTION = [
         "            if record.leader == broker.broker_id and not broker.leads:\n"
         "                return",
         "a leader that restarts within its session goes on in its old epoch",
-    ),
-    Mutant(
-        "in-sync-set-shrinks-to-nobody",
-        "cluster.election",
-        "    missing = max(0, min_in_sync - len(stay))\n",
-        "    missing = 0 if stay else 1\n",
-        "deaths take the in-sync set below its minimum, and the last one standing commits",
-    ),
-    Mutant(
-        "stale-partition-epoch-accepted",
-        "cluster.state",
-        "        if record.partition_epoch != command.partition_epoch:\n",
-        "        if record.partition_epoch < command.partition_epoch:\n",
-        "a request for an in-sync set that was overtaken is granted",
-    ),
-    Mutant(
-        "stale-leader-alters-in-sync",
-        "cluster.state",
-        "        if (record.leader, record.leader_epoch) != (command.leader, "
-        "command.leader_epoch):\n",
-        "        if False:\n",
-        "a deposed leader's request for an in-sync set is granted",
-    ),
-    Mutant(
-        "stale-session-joins",
-        "cluster.state",
-        "if broker_id not in record.in_sync and self.broker_in_session(broker_id, epoch).leaving:",
-        "if broker_id not in record.in_sync and self.brokers[broker_id].leaving:",
-        "a broker that lost its session since may join the in-sync set",
     ),
     Mutant(
         "fenced-broker-leads",

@@ -211,6 +211,15 @@ def test_a_wrong_request_changes_nothing(change: dict[str, object], code: ErrorC
     assert refused(state, replace(in_sync(state, 1, 2), **change)) is code  # type: ignore[arg-type]  # by name
 
 
+def test_a_request_that_was_overtaken_is_refused() -> None:
+    state = cluster()
+    leader = part(state).leader
+    overtaken = in_sync(state, 1, 2)
+    apply(state, in_sync(state, leader, min({1, 2, 3} - {leader})))
+    assert overtaken.partition_epoch < part(state).partition_epoch
+    assert refused(state, overtaken) is ErrorCode.STALE_PARTITION_EPOCH
+
+
 def test_a_member_that_began_a_new_session_is_not_taken_in_for_the_old_one() -> None:
     state = cluster()
     first, second, third = part(state).replicas
