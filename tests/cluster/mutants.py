@@ -187,8 +187,8 @@ def table(outcomes: list[Outcome], earlier: str) -> str:
         "",
         "Made by `hatch run mutants cluster --table`. Each row is the broker with one change to",
         "its source; the simulator, running seed after seed from 0, has to notice it within",
-        f"{CPU_SECONDS_MAX} CPU seconds. Found: {found} of {len(lines)} that were hunted, of"
-        f" {len(MUTANTS)}. Of one that is not found, the time says how long it was looked for.",
+        f"{CPU_SECONDS_MAX} CPU seconds. Found: {found} of {len(lines)} that were hunted, of",
+        f"{len(MUTANTS)}. Of one that is not found, the time says how long it was looked for.",
         "",
         "| change | module | what it breaks | found | CPU s | by |",
         "|---|---|---|---|---|---|",
