@@ -3,9 +3,9 @@
 Three broker processes, each in a network namespace of its own and with a small disk of its own
 where that can be had (Linux, root), under load from idempotent producers and a reader. Every
 ``--every`` seconds one fault, drawn from the seed; after each, records have to flow again within
-10 s, and all replicas to be in sync before the next. At the end the log is read as a whole and
-compared with all that was acknowledged and read. Ends with 8 if anything does not hold; the
-brokers' logs are kept then.
+10 s where the network failed and 30 s elsewhere, and all replicas to be in sync within a minute.
+At the end the log is read as a whole and compared with all that was acknowledged and read. Ends
+with 8 if anything does not hold; the brokers' logs and what the load was told are kept then.
 """
 
 from __future__ import annotations
@@ -14,55 +14,79 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
-from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from streambus_broker.demo.cluster import ClusterProcesses, local_addresses
 from streambus_broker.demo.server import BrokerDiedError
 from streambus_client import Admin
-from tests.chaos import disk, network
+from tests.chaos import disk, network, pinned, tools
 from tests.chaos.disk import SmallDisk
-from tests.chaos.faults import DISK_FAULTS, NETWORK_FAULTS, PROCESS_FAULTS, Faults
+from tests.chaos.faults import ALL_FAULTS, NETWORK_FAULTS, Faults
 from tests.chaos.load import TOPIC, Load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BROKERS = 3
 PARTITIONS = 3
 PORT = 9092
-HEALED_S_MAX = 10.0
-DISK_BYTES = 512 * 1024 * 1024
+HEALED_S_MAX, RESTARTED_S_MAX, IN_SYNC_S_MAX = 10.0, 30.0, 60.0
+RATE_HELD = 1_000
+DISK_BYTES, DISK_BYTES_PER_MINUTE = 512 * 1024 * 1024, 32 * 1024 * 1024
+_FLAGS = ("--retention-check-ms", "1000")
 
 
 class Run:
-    """One run of the command; `problems` and `recoveries` fill while it goes."""
+    """One run of the command; what it found fills while it goes.
+
+    Attributes:
+        problems: What did not hold.
+        times: Kind of fault → for each: seconds from its end until records flowed, until all
+            replicas were in sync, and the longest that a producer waited in between.
+        seconds: Records acknowledged in each second.
+    """
 
     def __init__(self, options: argparse.Namespace, directory: Path) -> None:
         self.problems: list[str] = []
-        self.recoveries: dict[str, list[float]] = {}
+        self.times: dict[str, list[tuple[float, float, float]]] = {}
         self.counts: Counter[str] = Counter()
+        self.seconds: list[int] = []
         self._options = options
-        self._directory = directory
         self._dice = random.Random(options.seed)
         self._disks: dict[int, SmallDisk] = {}
         nodes = range(1, BROKERS + 1)
+        prefixes: dict[int, tuple[str, ...]] = dict.fromkeys(nodes, ())
+        if shutil.which("setpriv"):  # whatever ends this command, no broker is left
+            prefixes = dict.fromkeys(nodes, ("setpriv", "--pdeathsig", "KILL"))
+        clocks = {}
+        if "clock" in options.faults and tools.faketime_library():
+            clocks = {node: tools.WallClock(directory / f"clock-{node}") for node in nodes}
+        for node, clock in clocks.items():
+            prefixes[node] += clock.prefix()
         net = None if network.missing() else network.Network(nodes)
         if net is None:
-            self.cluster = ClusterProcesses(str(directory), local_addresses(BROKERS), TOPIC)
+            addresses, flags = local_addresses(BROKERS), _FLAGS
         else:
-            self.cluster = ClusterProcesses(
-                str(directory),
-                [f"{net.host(node)}:{PORT}" for node in nodes],
-                TOPIC,
-                flags=("--insecure",),
-                prefixes={node: net.prefix(node) for node in nodes},
-            )
+            addresses = [f"{net.host(node)}:{PORT}" for node in nodes]
+            flags = (*_FLAGS, "--insecure")
+            prefixes = {node: (*net.prefix(node), *prefixes[node]) for node in nodes}
+        self.cluster = ClusterProcesses(
+            str(directory), addresses, TOPIC, flags=flags, prefixes=prefixes
+        )
         if not disk.missing():
-            self._disks = {n: SmallDisk(directory / str(n) / "data", DISK_BYTES) for n in nodes}
+            size = DISK_BYTES + int(options.minutes * DISK_BYTES_PER_MINUTE)
+            self._disks = {n: SmallDisk(directory / str(n) / "data", size) for n in nodes}
         self.faults = Faults(
-            self.cluster, directory, self._dice, net, self._disks, options.pause_max
+            self.cluster, directory, self._dice, net, self._disks, clocks, options.pause_max
         )
 
     def run(self) -> Load:
@@ -73,35 +97,77 @@ class Run:
             raise SystemExit("none of the faults asked for can be made here")
         self.cluster.start()
         with Admin(self.cluster.address) as admin:
-            admin.create_topic(TOPIC, partitions=PARTITIONS, replication_factor=3)
+            admin.create_topic(TOPIC, partitions=PARTITIONS, replication_factor=BROKERS)
+            admin.create_topic(pinned.TOPIC, partitions=1, replication_factor=BROKERS)
         load = Load(self.cluster.address, PARTITIONS, options.rate)
+        threading.excepthook = self._thread_failed
+        counted = threading.Event()
+        counter = threading.Thread(target=self._count, args=(load, counted))
         load.start()
+        counter.start()
         try:
             ends_s = time.monotonic() + options.minutes * 60
             while time.monotonic() < ends_s and not self.problems:
                 time.sleep(self._dice.uniform(0.5, 1.5) * options.every)
                 self._fault(load, self._dice.choice(kinds))
+                self.problems += self.faults.problems
         finally:
+            counted.set()
             load.stop()
-        self.problems += load.problems()
+            counter.join()
+        self.problems += self._wait_whole("at the end")
+        self.problems += load.problems() + self.faults.promises.judge(self.cluster.address)
         return load
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """A part of the load that ended is a problem, whatever it was."""
+        text = "".join(traceback.format_exception(failure.exc_value))
+        self.problems.append(f"a thread of the load failed: {text}")
+
+    def _count(self, load: Load, stop: threading.Event) -> None:
+        """Count what is acknowledged, second by second."""
+        before = 0
+        while not stop.wait(1.0):
+            now = load.acknowledged
+            self.seconds.append(now - before)
+            before = now
 
     def _fault(self, load: Load, kind: str) -> None:
         self.counts[kind] += 1
+        self.faults.mend_ended()
+        load.listen()
         said = self.faults.make(kind)
-        healed_s = load.wait_flowing(HEALED_S_MAX)
-        if healed_s is None:
-            self.problems.append(f"{said}: nothing flows {HEALED_S_MAX:g} s after it was mended")
-        else:
-            self.recoveries.setdefault(kind, []).append(healed_s)
-        for more in self.faults.mend_ended():
-            said = f"{said}; {more}"
-        try:
-            self.cluster.wait_in_sync()
-        except BrokerDiedError as error:
-            self.problems.append(f"{said}: {error}")
-        after = "never" if healed_s is None else f"after {healed_s:.2f} s"
-        print(f"{time.strftime('%H:%M:%S')} {said}; flows {after}", file=sys.stderr, flush=True)
+        ended_s = time.monotonic()
+        limit_s = HEALED_S_MAX if kind in NETWORK_FAULTS else RESTARTED_S_MAX
+        flows_s = load.wait_flowing(limit_s)
+        if flows_s is None:
+            self.problems.append(f"{said}: nothing flows {limit_s:g} s after it was mended")
+        problems = self._wait_whole(said)
+        whole_s = time.monotonic() - ended_s
+        silence_s = load.silence_s
+        if flows_s is not None:
+            self.times.setdefault(kind, []).append((flows_s, whole_s, silence_s))
+        self.problems += problems
+        after = "never" if flows_s is None else f"after {flows_s:.2f} s"
+        print(
+            f"{time.strftime('%H:%M:%S')} {said}; flows {after}, in sync after {whole_s:.2f} s,"
+            f" longest silence {silence_s:.2f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _wait_whole(self, said: str) -> list[str]:
+        """Wait until all replicas are in sync; rebuild what has to be rebuilt."""
+        ends_s = time.monotonic() + IN_SYNC_S_MAX
+        while True:
+            for more in self.faults.mend_ended():
+                said = f"{said}; {more}"
+                print(more, file=sys.stderr, flush=True)
+            with suppress(BrokerDiedError):
+                self.cluster.wait_in_sync(timeout_s=2.0)
+                return []
+            if time.monotonic() > ends_s:
+                return [f"{said}: not all replicas in sync after {IN_SYNC_S_MAX:g} s"]
 
     def close(self) -> None:
         """End everything."""
@@ -113,19 +179,19 @@ class Run:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the arguments."""
-    known = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS)
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two faults")
-    parser.add_argument("--rate", type=float, default=1000.0, help="records a second, at most")
+    parser.add_argument("--rate", type=float, default=1500.0, help="records a second, at most")
     parser.add_argument("--pause-max", type=float, default=15.0, help="seconds of the longest")
-    parser.add_argument("--faults", default=",".join(known), help=f"of {', '.join(known)}")
+    parser.add_argument("--faults", default=",".join(ALL_FAULTS), help=f"of {', '.join(ALL_FAULTS)}")
     parser.add_argument("--json", type=Path, default=None, help="where to write the result")
     options = parser.parse_args(arguments)
     options.faults = options.faults.split(",")
-    if unknown := set(options.faults) - set(known):
-        parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if unknown := set(options.faults) - set(ALL_FAULTS):
+        known = ", ".join(ALL_FAULTS)
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {known}")
     if options.seed is None:
         options.seed = random.SystemRandom().getrandbits(32)
     return options
@@ -138,8 +204,14 @@ def main(arguments: list[str]) -> int:
         code = network.enter([*arguments, "--seed", str(options.seed)])
         if code is not None:
             return code
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"seed {options.seed}", file=sys.stderr)
-    for what, reason in (("links", network.missing()), ("full disks", disk.missing())):
+    for what, reason in (
+        ("links", network.missing()),
+        ("disks and power", disk.missing()),
+        ("system calls", tools.no_strace()),
+        ("clocks", "" if tools.faketime_library() else "it needs libfaketime"),
+    ):
         if reason:
             print(f"no faults of {what}: {reason}", file=sys.stderr)
     directory = Path(tempfile.mkdtemp(prefix="streambus-chaos-"))
@@ -149,36 +221,66 @@ def main(arguments: list[str]) -> int:
         load = run.run()
     finally:
         run.close()
-    took_s = time.monotonic() - began_s
-    report(options, run, load, took_s)
+    report(options, run, load, time.monotonic() - began_s)
     if run.problems:
-        print(f"the brokers' logs are in {directory}")
+        for sender in load.senders:
+            with (directory / f"offsets-{sender.number}.bin").open("wb") as file:
+                sender.offsets.tofile(file)
+        print(f"the brokers' logs and the offsets acknowledged are in {directory}")
         return 8
     shutil.rmtree(directory)
     return 0
 
 
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, 90th percentile and the largest."""
+    ranked = sorted(values)
+    return {
+        "p50": round(ranked[len(ranked) // 2], 2),
+        "p90": round(ranked[int(len(ranked) * 0.9)], 2),
+        "max": round(ranked[-1], 2),
+    }
+
+
 def report(options: argparse.Namespace, run: Run, load: Load, took_s: float) -> None:
     """Print what happened; write it as JSON if wanted."""
     failed = sum(sender.failed for sender in load.senders)
+    promises = run.faults.promises
+    under_load_s = max(1, len(run.seconds))
+    rate = sum(run.seconds) / under_load_s
+    result: dict[str, Any] = {
+        "seed": options.seed, "seconds": round(took_s, 1), "acknowledged": load.acknowledged,
+        "not_acknowledged": failed, "acknowledged_per_s": round(rate),
+        "seconds_without": sum(count == 0 for count in run.seconds),
+        "rebuilt": run.faults.refused, "calls_failed": run.faults.io_errors,
+        "leaders_deposed": promises.deposed, "promises_kept": len(promises.kept),
+        "refusals": promises.refusals, "faults": dict(run.counts),
+        "recoveries": {
+            kind: {
+                name: _spread([each[place] for each in times])
+                for place, name in enumerate(("flows_s", "in_sync_s", "silence_s"))
+            }
+            for kind, times in sorted(run.times.items())
+        },
+        "problems": run.problems,
+    }  # fmt: skip
     print(
         f"{took_s:.0f} s, {sum(run.counts.values())} faults, {load.acknowledged} records"
-        f" acknowledged ({load.acknowledged / took_s:.0f}/s), {failed} not,"
-        f" {run.faults.refused} brokers rebuilt after damage; {len(run.problems)} problems"
+        f" acknowledged ({rate:.0f}/s under load, {RATE_HELD} wanted;"
+        f" {result['seconds_without']} of {under_load_s} s without any), {failed} not,"
+        f" {run.faults.refused} brokers rebuilt after damage, {run.faults.io_errors} calls failed,"
+        f" {promises.deposed} leaders deposed under a client; {len(run.problems)} problems"
     )
-    for kind, times in sorted(run.recoveries.items()):
-        print(
-            f"  {kind:10} {run.counts[kind]:4} x, flows again after"
-            f" {median(times):.2f} s (median), {max(times):.2f} s (longest)"
+    for kind, spreads in result["recoveries"].items():
+        told = "; ".join(
+            f"{name.removesuffix('_s').replace('_', ' ')} {spread['p50']:.2f} / {spread['p90']:.2f}"
+            f" / {spread['max']:.2f} s"
+            for name, spread in spreads.items()
         )
+        print(f"  {kind:10} {run.counts[kind]:4} x, p50 / p90 / max: {told}")
     for problem in run.problems[:20]:
         print(problem)
     if options.json is not None:
-        result = {
-            "seed": options.seed, "seconds": took_s, "acknowledged": load.acknowledged,
-            "failed": failed, "rebuilt": run.faults.refused, "faults": run.counts,
-            "recoveries_s": run.recoveries, "problems": run.problems,
-        }  # fmt: skip
         options.json.write_text(json.dumps(result, indent=1))
 
 

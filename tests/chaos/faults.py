@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 from streambus_broker.demo.server import BrokerDiedError
 from streambus_client import Admin
-from tests.chaos.load import TOPIC
+from streambus_protocol import ErrorCode
+from tests.broker.raw import RawClient
+from tests.chaos.load import TOPIC as LOAD
+from tests.chaos.pinned import TOPIC as DEPOSED
+from tests.chaos.pinned import Pinned, Promises
+from tests.chaos.tools import RIGHT, SYSTEM_CALLS, FailingCalls, WallClock, no_strace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +28,17 @@ if TYPE_CHECKING:
     from tests.chaos.network import Network
 
 PROCESS_FAULTS = ("kill", "kill_all", "pause", "rolling", "damage")
-NETWORK_FAULTS = ("partition", "cut_off", "one_way", "bridge", "blip", "loss")
-DISK_FAULTS = ("disk_full",)
+NETWORK_FAULTS = ("partition", "cut_off", "one_way", "bridge", "ring", "blip", "loss")
+DISK_FAULTS = ("disk_full", "power_cut")
+CALL_FAULTS = ("io_error",)
+CLOCK_FAULTS = ("clock",)
+ALL_FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CALL_FAULTS, *CLOCK_FAULTS)
 
 _BLIP_S = 0.043
 _FULL_S = 6.0
+_LINGER_S = 2.0
+"""How long a client stays with a broker after that is back: when it would answer what it may not."""
+_CLOCKS = ("+1h", "-1h", "+1y", "-1y")
 
 
 class Faults:
@@ -39,10 +50,15 @@ class Faults:
         dice: Decides whom a fault meets, and for how long.
         network: Its network; None where links cannot fail.
         disks: The small disks, by node id.
+        clocks: The wall clocks, by node id; none where they cannot be set.
         pause_s_max: The longest pause and the longest partition.
 
     Attributes:
-        refused: How often a broker refused to start with damaged data, and was rebuilt.
+        refused: How often a broker refused to start with damaged data, or ended when it met the
+            damage, and was rebuilt.
+        io_errors: System calls that were made to fail.
+        promises: What brokers acknowledged while they could not know whether they still led.
+        problems: What did not go as it has to.
     """
 
     def __init__(
@@ -52,14 +68,20 @@ class Faults:
         dice: Random,
         network: Network | None,
         disks: dict[int, SmallDisk],
+        clocks: dict[int, WallClock],
         pause_s_max: float,
     ) -> None:
         self.refused = 0
+        self.io_errors = 0
+        self.promises = Promises()
+        self.problems: list[str] = []
         self._cluster = cluster
         self._directory = directory
         self._dice = dice
         self._network = network
         self._disks = disks
+        self._clocks = clocks
+        self._damaged: set[int] = set()
         self._pause_s_max = pause_s_max
 
     def kinds(self) -> list[str]:
@@ -69,6 +91,10 @@ class Faults:
             kinds += NETWORK_FAULTS
         if self._disks:
             kinds += DISK_FAULTS
+        if not no_strace():
+            kinds += CALL_FAULTS
+        if self._clocks:
+            kinds += CLOCK_FAULTS
         return kinds
 
     def make(self, kind: str) -> str:
@@ -89,18 +115,22 @@ class Faults:
     def _kill_all(self) -> str:
         for server in self._cluster.servers.values():
             server.kill()
+        self._start_all()
+        return "all brokers killed at once"
+
+    def _start_all(self) -> None:
         for server in self._cluster.servers.values():
             server.launch()
         for server in self._cluster.servers.values():
             server.wait_listening()
-        return "all brokers killed at once"
 
     def _pause(self) -> str:
-        node = self._someone()
-        for_s = self._some_time()
-        self._cluster.servers[node].pause()
-        time.sleep(for_s)
-        self._cluster.servers[node].resume()
+        node, for_s = self._leader_mostly(), self._some_time()
+        with self._pinned(node):
+            self._cluster.servers[node].pause()
+            time.sleep(for_s)
+            self._cluster.servers[node].resume()
+            time.sleep(_LINGER_S)
         return f"broker {node} paused for {for_s:.1f} s"
 
     def _rolling(self) -> str:
@@ -118,16 +148,16 @@ class Faults:
         data = self._directory / str(node) / "data"
         files = sorted(
             path for path in data.rglob("*") if path.is_file() and path.stat().st_size > 0
-            and not path.name.startswith("filler")
+            and not path.name.startswith(("filler", "never"))
         )  # fmt: skip
         path = self._dice.choice(files)
         what = _cut(path, self._dice) if self._dice.random() < 0.3 else _flip(path, self._dice)
         said = f"broker {node}: {path.relative_to(data)} {what}"
+        self._damaged.add(node)
         try:
             server.start()
-        except BrokerDiedError:
-            self.refused += 1
-            self._rebuild(node)
+        except BrokerDiedError as error:
+            self._rebuild(node, error)
             return f"{said}; it refused to start, and was rebuilt"
         return f"{said}; it started"
 
@@ -137,13 +167,19 @@ class Faults:
         for node, server in self._cluster.servers.items():
             try:
                 server.check()
-            except BrokerDiedError:
-                self.refused += 1
-                self._rebuild(node)
+            except BrokerDiedError as error:
+                self._rebuild(node, error)
                 said.append(f"broker {node} found damage while it ran, and was rebuilt")
         return said
 
-    def _rebuild(self, node: int) -> None:
+    def _rebuild(self, node: int, error: BrokerDiedError) -> None:
+        """Do what the broker's own words say: empty the directory, and start it."""
+        if node not in self._damaged:
+            self.problems.append(f"broker {node} ended, and nobody had damaged it: {error}")
+        elif "is damaged" not in str(error) or "Traceback" in str(error):
+            self.problems.append(f"broker {node} does not say that it is damaged: {error}")
+        self._damaged.discard(node)
+        self.refused += 1
         for path in (self._directory / str(node) / "data").iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -161,19 +197,23 @@ class Faults:
         return self._parted(clients=True)
 
     def _parted(self, *, clients: bool) -> str:
-        node, for_s = self._someone(), self._some_time()
-        self._net.part([node], clients=clients)
-        time.sleep(for_s)
-        self._net.heal()
+        node, for_s = self._leader_mostly(), self._some_time()
+        with self._pinned(node):
+            self._net.part([node], clients=clients)
+            time.sleep(for_s)
+            self._net.heal()
+            time.sleep(_LINGER_S)
         whom = "everybody" if clients else "the other brokers"
         return f"broker {node} cut from {whom} for {for_s:.1f} s"
 
     def _one_way(self) -> str:
-        node, for_s = self._someone(), self._some_time()
+        node, for_s = self._leader_mostly(), self._some_time()
         net = self._net
-        net.deafen(node, [net.host(each) for each in net.nodes if each != node])
-        time.sleep(for_s)
-        net.heal()
+        with self._pinned(node):
+            net.deafen(node, [net.host(each) for each in net.nodes if each != node])
+            time.sleep(for_s)
+            net.heal()
+            time.sleep(_LINGER_S)
         return f"broker {node} hears no other broker for {for_s:.1f} s, and is heard"
 
     def _bridge(self) -> str:
@@ -185,6 +225,16 @@ class Faults:
         time.sleep(for_s)
         net.heal()
         return f"brokers {one} and {other} lose each other for {for_s:.1f} s"
+
+    def _ring(self) -> str:
+        """Each broker hears its neighbour on the left alone; no two hear each other."""
+        net, for_s = self._net, self._some_time()
+        for place, node in enumerate(net.nodes):
+            left = net.nodes[place - 1]
+            net.deafen(node, [net.host(each) for each in net.nodes if each not in (node, left)])
+        time.sleep(for_s)
+        net.heal()
+        return f"each broker hears its neighbour alone for {for_s:.1f} s"
 
     def _blip(self) -> str:
         node = self._someone()
@@ -204,12 +254,74 @@ class Faults:
     # --- disks ---------------------------------------------------------------------------------
 
     def _disk_full(self) -> str:
-        node = self._dice.choice(sorted(self._disks))
+        """Reads go on, and whoever writes is refused in a way that lets him try again."""
+        node = self._leader_mostly()
         disk = self._disks[node]
-        disk.fill()
-        time.sleep(_FULL_S)
-        disk.empty()
+        address = self._cluster.servers[node].address
+        with self._pinned(node):
+            disk.fill()
+            ends_s = time.monotonic() + _FULL_S
+            with RawClient(address) as client:
+                while time.monotonic() < ends_s:
+                    answer = client.fetch(LOAD, 0, partition=self._led_by(node), wait_ms=0)
+                    if answer.error and not ErrorCode(answer.error).retriable:
+                        self.problems.append(f"a full disk kept reads away: {answer}")
+                    time.sleep(0.1)
+            disk.empty()
         return f"the disk of broker {node} full for {_FULL_S:g} s"
+
+    def _led_by(self, node: int) -> int:
+        """A partition that a broker leads, or the first."""
+        with Admin(self._cluster.address) as admin:
+            partitions = admin.describe_topic(LOAD).partitions
+        return next((each.partition for each in partitions if each.leader == node), 0)
+
+    def _power_cut(self) -> str:
+        """All disks lose what was not synced, and all brokers end, at once."""
+        servers = self._cluster.servers
+        for disk in self._disks.values():
+            disk.cut_power()
+        for server in servers.values():
+            server.kill()
+        for node, disk in self._disks.items():
+            if not disk.mount_again():
+                self.problems.append(f"the cut took nothing from the disk of broker {node}")
+        self._start_all()
+        return "power cut everywhere at once"
+
+    # --- system calls and clocks ---------------------------------------------------------------
+
+    def _io_error(self) -> str:
+        """One kind of call fails with EIO for some time; then the operator starts it again."""
+        node, call = self._leader_mostly(), self._dice.choice(SYSTEM_CALLS)
+        first, for_s = self._dice.randint(1, 20), self._dice.uniform(1, 5)
+        server = self._cluster.servers[node]
+        calls = FailingCalls(server.pid, call, first, self._directory / f"strace-{node}")
+        with self._pinned(node), calls:
+            time.sleep(for_s)
+        failed = calls.failed()
+        self.io_errors += failed
+        server.resume_and_stop()
+        server.start()
+        return f"{failed} calls of {call} failed at broker {node}, which was started again"
+
+    def _clock(self) -> str:
+        """Set the clock of one broker or of all; sometimes a broker starts under the wrong one."""
+        nodes = list(self._clocks) if self._dice.random() < 0.3 else [self._someone()]
+        offset, for_s = self._dice.choice(_CLOCKS), self._some_time()
+        for node in nodes:
+            self._clocks[node].set(offset)
+        WallClock.wait_noticed()
+        said = ""
+        if self._dice.random() < 0.5:
+            self._cluster.servers[nodes[0]].kill()
+            self._cluster.servers[nodes[0]].start()
+            said = f", and broker {nodes[0]} started under it"
+        time.sleep(for_s)
+        for node in nodes:
+            self._clocks[node].set(RIGHT)
+        WallClock.wait_noticed()
+        return f"the clock of brokers {nodes} {offset} for {for_s:.1f} s{said}"
 
     # --- choices -------------------------------------------------------------------------------
 
@@ -217,6 +329,20 @@ class Faults:
     def _net(self) -> Network:
         assert self._network is not None, "kinds() names no fault of a network without one"
         return self._network
+
+    def _pinned(self, node: int) -> Pinned:
+        """A client that stays with a broker while the context is open."""
+        servers = self._cluster.servers
+        others = [server.address for other, server in servers.items() if other != node]
+        return Pinned(self.promises, servers[node].address, others, node)
+
+    def _leader_mostly(self) -> int:
+        """The leader that a pinned client can be tried on, or sometimes anybody."""
+        if self._dice.random() < 0.3:
+            return self._someone()
+        with Admin(self._cluster.address) as admin:
+            node = admin.describe_topic(DEPOSED).partitions[0].leader
+        return node if node in self._cluster.servers else self._someone()
 
     def _some_time(self) -> float:
         return self._dice.uniform(0.5, self._pause_s_max)
@@ -231,7 +357,7 @@ class Faults:
             if whom == "controller":
                 node = admin.cluster().controller
             else:
-                node = self._dice.choice(admin.describe_topic(TOPIC).partitions).leader
+                node = self._dice.choice(admin.describe_topic(LOAD).partitions).leader
         return node if node in nodes else self._dice.choice(nodes)
 
 

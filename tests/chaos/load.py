@@ -1,18 +1,19 @@
-"""Producers and readers that write down what they saw, and the judgement of it.
+"""The load under which faults happen, and the judgement over what became of it.
 
-Every producer sends numbered records to one partition, with retries: it is idempotent. The first
-sends one after the other, the others hand theirs to the background, which sends them in batches. A
-reader follows each partition all the time. What must hold at the end:
+Each producer has a partition to itself and numbers its records. What must hold in the end:
 
-- every acknowledged record is at the offset that was answered;
-- no record is there twice, and each producer's records are in the order of their numbers;
+- what was acknowledged is in the log, at the offset that was named;
+- no record is there twice, and a producer's records are in the order of their numbers;
 - what a reader saw at an offset at any time is what the log has there in the end.
+
+Numbers and offsets are kept in arrays: an hour has millions of them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from array import array
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,12 +22,16 @@ from streambus_client import Consumer, Producer
 from streambus_client.errors import ClientError
 
 if TYPE_CHECKING:
-    from streambus_client import SendFuture
+    from streambus_client import SendManyFuture
 
 TOPIC = "chaos"
-_WINDOW = 500
-_READ_TIMEOUT_S = 120.0
-_DELIVERY_TIMEOUT_MS = 20_000
+UNKNOWN = -1
+"""In place of an offset: not acknowledged. In place of a number: a record of somebody else."""
+
+_BACKLOG_MAX = 2_000
+_TICK_S = 0.01
+_READ_TIMEOUT_S = 300.0
+_DELIVERY_TIMEOUT_MS = 60_000
 
 
 @dataclass(slots=True)
@@ -35,22 +40,25 @@ class Sender:
 
     Attributes:
         number: Its own, and its partition's.
-        pause_s: Between two records.
-        sent: How many records it began to send.
-        failed: How many of them had no good end; they may be in the log or not.
-        acknowledged: Record → offset.
+        rate: Records a second, at most.
+        offsets: By the number of the record; UNKNOWN where it may be in the log or not.
+        acknowledged: How many were.
+        failed: How many had no good end.
         last_s: When the last one was acknowledged, on the monotonic clock.
+        silence_s: The longest time without an acknowledgement since `listen`.
     """
 
     number: int
-    pause_s: float
-    sent: int = 0
+    rate: float
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    acknowledged: int = 0
     failed: int = 0
-    acknowledged: dict[int, int] = field(default_factory=dict)
     last_s: float = 0.0
+    silence_s: float = 0.0
 
     def run(self, address: str, stop: threading.Event) -> None:
         """Send until told to stop."""
+        self.last_s = time.monotonic()
         with Producer(
             address, acks="all", request_timeout_ms=5_000, delivery_timeout_ms=_DELIVERY_TIMEOUT_MS
         ) as producer:
@@ -59,37 +67,61 @@ class Sender:
             else:
                 self._submit(producer, stop)
 
-    def _next(self) -> tuple[int, bytes]:
-        number = self.sent
-        self.sent += 1
-        return number, b"%d-%d" % (self.number, number)
+    def listen(self) -> None:
+        """Measure the silence from now on."""
+        self.silence_s = 0.0
+
+    def _next(self) -> bytes:
+        self.offsets.append(UNKNOWN)
+        return b"%d-%d" % (self.number, len(self.offsets) - 1)
 
     def _send_singly(self, producer: Producer, stop: threading.Event) -> None:
         while not stop.is_set():
-            number, value = self._next()
+            value = self._next()
             try:
-                self._done(number, producer.send(TOPIC, value, partition=self.number).offset)
+                done = producer.send(TOPIC, value, partition=self.number)
+                self._done(len(self.offsets) - 1, done.offset, 1)
             except ClientError:
                 self.failed += 1
-            stop.wait(self.pause_s)
+            stop.wait(1 / self.rate)
 
     def _submit(self, producer: Producer, stop: threading.Event) -> None:
-        window: deque[tuple[int, SendFuture]] = deque()
+        window: deque[tuple[int, int, SendManyFuture]] = deque()
+        backlog, due = 0, 0.0
+        looked_s = time.monotonic()
         while window or not stop.is_set():
-            while window and (stop.is_set() or len(window) >= _WINDOW or window[0][1].done()):
-                number, future = window.popleft()
-                try:
-                    self._done(number, future.result().offset)
-                except ClientError:
-                    self.failed += 1
-            if not stop.is_set():
-                number, value = self._next()
-                window.append((number, producer.submit(TOPIC, value, partition=self.number)))
-                stop.wait(self.pause_s)
+            while window and (stop.is_set() or window[0][2].done()):
+                first, count, future = window.popleft()
+                backlog -= count
+                self._settle(first, count, future)
+            now_s = time.monotonic()
+            due = min(due + self.rate * (now_s - looked_s), _BACKLOG_MAX - backlog)
+            looked_s = now_s
+            if due >= 1 and not stop.is_set():
+                first, count = len(self.offsets), int(due)
+                values = [self._next() for _ in range(count)]
+                due -= count
+                backlog += count
+                future = producer.submit_many(TOPIC, values, partition=self.number)
+                window.append((first, count, future))
+            stop.wait(_TICK_S)
 
-    def _done(self, number: int, offset: int) -> None:
-        self.acknowledged[number] = offset
-        self.last_s = time.monotonic()
+    def _settle(self, first: int, count: int, future: SendManyFuture) -> None:
+        try:
+            ranges = future.result()
+        except ClientError:
+            self.failed += count  # some may have been written; nobody counts on them
+            return
+        for each in ranges:
+            self._done(first, each.first_offset, each.record_count)
+            first += each.record_count
+
+    def _done(self, first: int, offset: int, count: int) -> None:
+        self.offsets[first : first + count] = array("q", range(offset, offset + count))
+        self.acknowledged += count
+        now_s = time.monotonic()
+        self.silence_s = max(self.silence_s, now_s - self.last_s)
+        self.last_s = now_s
 
 
 @dataclass(slots=True)
@@ -97,44 +129,55 @@ class Reader:
     """Reads the whole topic as it grows.
 
     Attributes:
-        seen: Partition → the records, in the order of their offsets.
+        seen: Partition → the numbers of the records, in the order of their offsets.
         problems: What no reader may ever see.
     """
 
-    seen: dict[int, list[bytes]] = field(default_factory=dict)
+    seen: dict[int, array[int]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def run(self, address: str, stop: threading.Event) -> None:
         """Read until told to stop."""
         with Consumer(address, TOPIC, start="earliest") as consumer:
-            while not stop.is_set():
+            while not stop.is_set() and not self.problems:
                 self._poll(consumer)
 
     def run_to_end(self, address: str) -> None:
         """Read until nothing is left."""
+        ends_s = time.monotonic() + _READ_TIMEOUT_S
         with Consumer(address, TOPIC, start="earliest") as consumer:
-            total = sum(consumer.latest().values())
-            ends_s = time.monotonic() + _READ_TIMEOUT_S
-            while sum(map(len, self.seen.values())) < total:
+            total = 0
+            while not total and time.monotonic() < ends_s:
+                try:
+                    total = sum(consumer.latest().values())
+                except ClientError:
+                    time.sleep(0.2)  # a broker may be on its way back
+            while sum(map(len, self.seen.values())) < total and not self.problems:
                 self._poll(consumer)
                 if time.monotonic() > ends_s:
                     self.problems.append(f"{total} records are not read in {_READ_TIMEOUT_S:g} s")
-                    return
 
     def _poll(self, consumer: Consumer) -> None:
         try:
-            records = consumer.poll(timeout=0.5)
+            for columns in consumer.batches(timeout=0.5):
+                log = self.seen.setdefault(columns.partition, array("q"))
+                if columns.offsets[0] != len(log):
+                    self.problems.append(
+                        f"a reader got offset {columns.offsets[0]} of partition"
+                        f" {columns.partition} after {len(log) - 1}"
+                    )
+                    return
+                mine = b"%d-" % columns.partition
+                log.extend(number_of(value, mine) for value in columns.values)
         except ClientError:
-            return  # nobody to read from at the moment
-        for record in records:
-            log = self.seen.setdefault(record.partition, [])
-            if record.offset != len(log):
-                self.problems.append(
-                    f"a reader got offset {record.offset} of partition {record.partition}"
-                    f" after {len(log) - 1}"
-                )
-                return
-            log.append(record.value or b"")
+            time.sleep(0.05)  # nobody to read from at the moment
+
+
+def number_of(value: bytes | None, mine: bytes) -> int:
+    """The number of a record of the producer whose records begin so; UNKNOWN for others."""
+    if value is None or not value.startswith(mine):
+        return UNKNOWN
+    return int(value[len(mine) :])
 
 
 class Load:
@@ -147,7 +190,7 @@ class Load:
     """
 
     def __init__(self, address: str, partitions: int, rate: float) -> None:
-        self.senders = [Sender(number, partitions / rate) for number in range(partitions)]
+        self.senders = [Sender(number, rate / partitions) for number in range(partitions)]
         self.reader = Reader()
         self._address = address
         self._stop = threading.Event()
@@ -168,7 +211,17 @@ class Load:
     @property
     def acknowledged(self) -> int:
         """How many records were."""
-        return sum(len(sender.acknowledged) for sender in self.senders)
+        return sum(sender.acknowledged for sender in self.senders)
+
+    def listen(self) -> None:
+        """Measure the longest silence of a producer from now on."""
+        for sender in self.senders:
+            sender.listen()
+
+    @property
+    def silence_s(self) -> float:
+        """The longest time that a producer waited for an acknowledgement since `listen`."""
+        return max(sender.silence_s for sender in self.senders)
 
     def wait_flowing(self, timeout_s: float) -> float | None:
         """Wait until every producer has had an acknowledgement since now; seconds, or None."""
@@ -185,9 +238,9 @@ class Load:
         final.run_to_end(self._address)
         found = self.reader.problems + final.problems
         for sender in self.senders:
-            found += _judge(sender, final.seen.get(sender.number, []))
+            found += judge(sender, final.seen.get(sender.number, array("q")))
         for partition, seen in self.reader.seen.items():
-            log = final.seen.get(partition, [])
+            log = final.seen.get(partition, array("q"))
             if log[: len(seen)] != seen:
                 at = next(
                     (i for i, (a, b) in enumerate(zip(seen, log, strict=False)) if a != b), len(log)
@@ -196,20 +249,30 @@ class Load:
         return found
 
 
-def _judge(sender: Sender, log: list[bytes]) -> list[str]:
+def judge(sender: Sender, log: array[int]) -> list[str]:
+    """What was promised to a producer and does not hold.
+
+    Args:
+        sender: The producer.
+        log: The numbers of the records in its partition, in the order of their offsets.
+    """
     found = []
-    numbers = [int(value.split(b"-")[1]) for value in log]
-    if any(not value.startswith(b"%d-" % sender.number) for value in log):
-        found.append(f"partition {sender.number} holds records of others")
-    for number, offset in sender.acknowledged.items():
-        if offset >= 0 and (offset >= len(numbers) or numbers[offset] != number):
-            there = numbers[offset] if offset < len(numbers) else "nothing"
-            found.append(f"{sender.number}-{number} was acknowledged at {offset}: {there} is there")
-    lost = set(sender.acknowledged) - set(numbers)
+    who = f"producer {sender.number}"
+    if UNKNOWN in log:
+        found.append(f"the partition of {who} holds records of others")
+    wrong = [
+        (number, offset) for number, offset in enumerate(sender.offsets)
+        if offset != UNKNOWN and (offset >= len(log) or log[offset] != number)
+    ]  # fmt: skip
+    present = set(log)
+    lost = [number for number, _ in wrong if number not in present]
     if lost:
-        found.append(f"{len(lost)} acknowledged of producer {sender.number} are lost: {min(lost)}…")
-    if len(set(numbers)) < len(numbers):
-        found.append(f"{len(numbers) - len(set(numbers))} of producer {sender.number} are doubled")
-    elif numbers != sorted(numbers):
-        found.append(f"records of producer {sender.number} changed their order")
+        found.append(f"{len(lost)} acknowledged of {who} are lost: {lost[:10]}")
+    for number, offset in wrong[:5]:
+        there = log[offset] if offset < len(log) else "nothing"
+        found.append(f"{number} of {who} was acknowledged at {offset}: {there} is there")
+    if len(present) < len(log):
+        found.append(f"{len(log) - len(present)} of {who} are doubled")
+    elif any(log[i] > log[i + 1] for i in range(len(log) - 1)):
+        found.append(f"records of {who} changed their order")
     return found

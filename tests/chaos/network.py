@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ def enter(arguments: list[str]) -> int | None:
     command = ["unshare", "--net", "--mount", "--propagation", "private", "--"]
     command += [sys.executable, "-m", "tests.chaos", *arguments]
     inside = subprocess.Popen(command, env={**os.environ, _INSIDE: "1"})
+    signal.signal(signal.SIGTERM, lambda *_: inside.terminate())
     while True:
         try:
             return inside.wait()

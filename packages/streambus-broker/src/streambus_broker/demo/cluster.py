@@ -100,13 +100,13 @@ class ClusterProcesses:
             return False
         return True
 
-    def wait_in_sync(self) -> None:
+    def wait_in_sync(self, timeout_s: float = _FORM_TIMEOUT_S) -> None:
         """Wait until every replica is in sync.
 
         Raises:
             BrokerDiedError: That does not come to be.
         """
-        self._wait("all replicas in sync", self._is_in_sync)
+        self._wait("all replicas in sync", self._is_in_sync, timeout_s)
 
     def memory_bytes(self) -> int | None:
         """Resident memory of the largest living broker."""
@@ -132,15 +132,17 @@ class ClusterProcesses:
 
     # --- what is waited for --------------------------------------------------------------------
 
-    def _wait(self, what: str, holds: Callable[[Admin], bool]) -> None:
-        ends_s = time.monotonic() + _FORM_TIMEOUT_S
+    def _wait(
+        self, what: str, holds: Callable[[Admin], bool], timeout_s: float = _FORM_TIMEOUT_S
+    ) -> None:
+        ends_s = time.monotonic() + timeout_s
         with Admin(self.address) as admin:
             while time.monotonic() < ends_s:
                 with contextlib.suppress(ClientError):
                     if holds(admin):
                         return
                 time.sleep(_POLL_S)
-        raise BrokerDiedError(f"{what}: not within {_FORM_TIMEOUT_S:g} s")
+        raise BrokerDiedError(f"{what}: not within {timeout_s:g} s")
 
     def _is_formed(self, admin: Admin) -> bool:
         return len(admin.cluster().brokers) == len(self.servers)

@@ -125,6 +125,11 @@ class ServerProcess:
             self.resume()
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """The running process's id."""
+        return self._running().pid
+
     def memory_bytes(self) -> int | None:
         """Resident memory, or None where the system does not tell."""
         try:
