@@ -42,7 +42,8 @@ PORT = 9092
 HEALED_S_MAX, RESTARTED_S_MAX, IN_SYNC_S_MAX = 10.0, 30.0, 60.0
 RATE_HELD = 1_000
 DISK_BYTES, DISK_BYTES_PER_MINUTE = 512 * 1024 * 1024, 32 * 1024 * 1024
-_FLAGS = ("--retention-check-ms", "1000")
+_FLAGS = ("--retention-check-ms", "1000", "--memtable-bytes", "1MiB")
+"""Retention and flushes often, so that clocks and failing calls have something to spoil."""
 
 
 class Run:
@@ -183,9 +184,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two faults")
-    parser.add_argument("--rate", type=float, default=1500.0, help="records a second, at most")
+    parser.add_argument("--rate", type=float, default=2000.0, help="records a second, at most")
     parser.add_argument("--pause-max", type=float, default=15.0, help="seconds of the longest")
-    parser.add_argument("--faults", default=",".join(ALL_FAULTS), help=f"of {', '.join(ALL_FAULTS)}")
+    parser.add_argument(
+        "--faults", default=",".join(ALL_FAULTS), help=f"of {', '.join(ALL_FAULTS)}"
+    )
     parser.add_argument("--json", type=Path, default=None, help="where to write the result")
     options = parser.parse_args(arguments)
     options.faults = options.faults.split(",")

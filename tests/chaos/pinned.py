@@ -80,9 +80,7 @@ class Pinned:
         self._node = node
         self._stop = threading.Event()
         self._moved_s = float("inf")
-        self._threads = [
-            threading.Thread(target=target) for target in (self._produce, self._watch)
-        ]
+        self._threads = [threading.Thread(target=target) for target in (self._produce, self._watch)]
 
     def __enter__(self) -> None:
         for thread in self._threads:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
 
-from tests.chaos import disk, network
-from tests.chaos.load import Sender, _judge
+from tests.chaos import disk, network, tools
+from tests.chaos.load import UNKNOWN, Sender, judge, number_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,17 +52,79 @@ def test_an_unknown_fault_is_refused() -> None:
 @pytest.mark.parametrize(
     ("log", "problem"),
     [
-        ([b"0-0", b"0-1", b"0-2"], None),
-        ([b"0-0", b"0-2", b"0-1"], "was acknowledged at 1: 2 is there"),
-        ([b"0-0", b"0-1", b"0-1", b"0-2"], "1 of producer 0 are doubled"),
-        ([b"0-0", b"0-1"], "1 acknowledged of producer 0 are lost"),
-        ([b"0-0", b"1-1", b"0-2"], "holds records of others"),
+        ([0, 1, 2], None),
+        ([0, 2, 1], "1 of producer 0 was acknowledged at 1: 2 is there"),
+        ([0, 1, 1, 2], "1 of producer 0 are doubled"),
+        ([0, 1], "1 acknowledged of producer 0 are lost"),
+        ([0, UNKNOWN, 2], "holds records of others"),
+        ([0, 1, 2, 4, 3], "changed their order"),
     ],
 )
-def test_the_judgement_notices_what_is_wrong(log: list[bytes], problem: str | None) -> None:
-    sender = Sender(0, 0.0, acknowledged={0: 0, 1: 1, 2: 2})
-    found = _judge(sender, log)
+def test_the_judgement_notices_what_is_wrong(log: list[int], problem: str | None) -> None:
+    sender = Sender(0, 0.0, offsets=array("q", [0, 1, 2, UNKNOWN, UNKNOWN]))
+    found = judge(sender, array("q", log))
     if problem is None:
         assert found == []
     else:
         assert any(problem in each for each in found), found
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [(b"1-23", 23), (b"11-23", UNKNOWN), (b"", UNKNOWN), (None, UNKNOWN)]
+)
+def test_a_record_tells_its_number(value: bytes | None, number: int) -> None:
+    assert number_of(value, b"1-") == number
+
+
+@pytest.mark.skipif(bool(disk.missing()), reason=disk.missing() or "there are small disks")
+def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(tmp_path: Path) -> None:
+    small = disk.SmallDisk(tmp_path / "disk", 16 << 20)
+    try:
+        with (tmp_path / "disk" / "synced").open("wb") as file:
+            file.write(b"kept")
+            file.flush()
+            os.fsync(file.fileno())
+        small.cut_power()
+        assert small.mount_again()
+        assert (tmp_path / "disk" / "synced").read_bytes() == b"kept"
+        small.fill()
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "disk" / "more").write_bytes(bytes(8192))
+        small.empty()
+        (tmp_path / "disk" / "more").write_bytes(bytes(8192))
+    finally:
+        small.close()
+
+
+@pytest.mark.skipif(bool(tools.no_strace()), reason=tools.no_strace() or "there is strace")
+def test_system_calls_of_a_process_fail_while_asked_for(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "f = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)\n"
+        "print(f, flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    try: os.fdatasync(f)\n"
+        "    except OSError as error: print(error.errno, flush=True)\n"
+        "    else: print('fine', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "file")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def sync() -> str:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("again\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+
+        process.stdout.readline()
+        calls = tools.FailingCalls(process.pid, "fdatasync", 2, tmp_path / "strace")
+        with calls:
+            assert [sync(), sync(), sync()] == ["fine", "5", "5"]
+        assert calls.failed() == 2
+        assert sync() == "fine"
+        process.stdin.close()
