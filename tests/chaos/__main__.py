@@ -74,11 +74,10 @@ class Run:
         for node, clock in clocks.items():
             prefixes[node] += clock.prefix()
         net = None if network.missing() else network.Network(nodes)
-        if net is None:
-            addresses, flags = local_addresses(BROKERS), _FLAGS
-        else:
+        addresses, flags = local_addresses(BROKERS), list(_FLAGS)
+        if net is not None:
             addresses = [f"{net.host(node)}:{PORT}" for node in nodes]
-            flags = (*_FLAGS, "--insecure")
+            flags.append("--insecure")
             prefixes = {node: (*net.prefix(node), *prefixes[node]) for node in nodes}
         self.cluster = ClusterProcesses(
             str(directory), addresses, TOPIC, flags=flags, prefixes=prefixes
