@@ -120,11 +120,11 @@ def test_a_changed_byte_is_never_read_as_something_else(data: st.DataObject, api
     changed = frame[:place] + bytes((data.draw(st.integers(0, 255)),)) + frame[place + 1 :]
     if api is ApiKey.PRODUCE:
         offset = plain_produced(0).read(changed, 3)
-        if offset is not None and offset < 2**63:
+        if offset is not None:
             answer = decode_message(ProduceResponse, only(changed).body, 0)
             assert answer.partitions[0].base_offset == offset
     else:
         found = plain_fetched(0).read(changed, 3)
-        if found is not None and found.high_watermark < 2**63:
+        if found is not None:
             part = decode_message(FetchResponse, only(changed).body, 0).partitions[0]
             assert (part.high_watermark, part.batches) == found

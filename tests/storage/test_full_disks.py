@@ -331,7 +331,7 @@ def test_real_file_system_that_is_full(small_disk: Path) -> None:
         with contextlib.suppress(OSError), open(small_disk / "other", "wb", 0) as other:
             while True:
                 other.write(bytes(512))
-        assert os.statvfs(small_disk).f_bavail == 0
+        assert os.statvfs(small_disk).f_bavail < 100  # the file system may give some back late
         assert os.path.exists(reserve)
         with pytest.raises(DiskFullError):
             for _ in range(100):

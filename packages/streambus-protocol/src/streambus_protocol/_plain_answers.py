@@ -41,7 +41,7 @@ class PlainProduced:
         answer = ProduceResponse(0, (ProducedPartition(0, None, base, -1, start),))
         before, between, behind = _divided(encode_message(answer, version))
         self._before_base, self._before_start, self._behind = before, between, behind
-        self._struct = struct.Struct(f">IHBBI{len(before)}sQ{len(between)}sQ{len(behind)}s")
+        self._struct = struct.Struct(f">IHBBI{len(before)}sq{len(between)}sq{len(behind)}s")
         self._length = self._struct.size - _UNCOUNTED_BYTES
         self._version = version
 
@@ -69,7 +69,7 @@ class PlainProduced:
         """
         if len(frame) != self._struct.size:
             return None
-        length, api, version, flags, answered_id, before, base_offset, between, _, behind = (
+        length, api, version, flags, answered_id, before, base_offset, between, start, behind = (
             self._struct.unpack(frame)
         )
         if (
@@ -81,6 +81,7 @@ class PlainProduced:
             and length == self._length
             and api == _PRODUCE
             and version == self._version
+            and base_offset >= 0 <= start
         ):
             offset: int = base_offset
             return offset
@@ -119,7 +120,7 @@ class PlainFetched:
         self._before_watermark, self._before_start = before, between
         self._before_batches = head + _BIN_32
         self._struct = struct.Struct(
-            f">IHBBI{len(before)}sQ{len(between)}sQ{len(self._before_batches)}sI"
+            f">IHBBI{len(before)}sq{len(between)}sq{len(self._before_batches)}sI"
         )
         self._head_bytes = self._struct.size
         self._length = self._head_bytes + len(self._behind) - _UNCOUNTED_BYTES
@@ -156,7 +157,7 @@ class PlainFetched:
         if len(frame) < head_bytes:
             return None
         (
-            length, api, version, flags, answered_id, before, watermark, between, _, mark, size,
+            length, api, version, flags, answered_id, before, watermark, between, start, mark, size,
         ) = self._struct.unpack_from(frame)  # fmt: skip
         if (
             answered_id == correlation_id
@@ -167,6 +168,7 @@ class PlainFetched:
             and length == self._length + size == len(frame) - _UNCOUNTED_BYTES
             and api == _FETCH
             and version == self._version
+            and watermark >= 0 <= start
         ):
             stop = head_bytes + size
             if frame[stop:] == self._behind:

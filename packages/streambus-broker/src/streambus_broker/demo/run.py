@@ -19,7 +19,7 @@ from streambus_broker.demo.pump import LostRecordsError, Pump
 from streambus_broker.demo.report import Report
 from streambus_broker.demo.server import ServerProcess
 from streambus_broker.demo.sources import Source, chunks, find_sources
-from streambus_client import Admin
+from streambus_client import Admin, Consumer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,6 +118,8 @@ class Demo:
         try:
             with Admin(server.address) as admin:
                 admin.create_topic(TOPIC, partitions=PARTITIONS)
+            with Consumer(server.address, TOPIC, start="latest") as consumer:
+                consumer.latest()  # every leader has heard of the topic when it has answered
             pump = Pump(server.address, TOPIC, PARTITIONS)
             reader = Reader(TOPIC, self._progress, read_bar)
             self._first_acknowledged = lambda: reader.start(server.address)
