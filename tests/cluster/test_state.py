@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -228,6 +228,46 @@ def test_a_member_that_began_a_new_session_is_not_taken_in_for_the_old_one() -> 
     apply(state, register(third, b"new disk"))
     assert refused(state, replace(asked, partition_epoch=part(state).partition_epoch)) is (
         ErrorCode.STALE_BROKER_EPOCH
+    )
+
+
+def asked_for(state: ClusterState, number: int, *members: int) -> tuple[Any, ...]:
+    record = state.topics["many"].partitions[number]
+    epochs = tuple((each, state.brokers[each].epoch) for each in members)
+    return ("many", number, record.leader_epoch, record.partition_epoch, epochs)
+
+
+def test_many_sets_are_judged_each_by_itself() -> None:
+    state = cluster(topic=False)
+    apply(state, topic_of("many", 9))
+    fence(state, 3)
+    apply(state, register(3))
+    led = [
+        number for number, record in enumerate(state.topics["many"].partitions)
+        if record.leader == 1
+    ]  # fmt: skip
+    good, stale, twice, foreign = led[0], led[1], led[2], next(iter({*range(9)} - {*led}))
+    before = state.topics["many"].partitions
+    old = asked_for(state, stale, 1, 2, 3)
+    wanted = (
+        asked_for(state, good, 1, 2, 3),
+        (*old[:3], old[3] - 1, old[4]),
+        asked_for(state, twice, 1, 2, 3),
+        asked_for(state, twice, 1, 2),
+        asked_for(state, foreign, 1, 2, 3),
+        ("gone", 0, 0, 0, ((1, state.brokers[1].epoch),)),
+    )
+    changes = apply(state, c.AlterInSyncs(1, wanted))
+    assert changes.answer == [
+        0, ErrorCode.STALE_PARTITION_EPOCH, 0, ErrorCode.STALE_PARTITION_EPOCH,
+        ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.UNKNOWN_TOPIC,
+    ]  # fmt: skip
+    now = state.topics["many"].partitions
+    assert set(now[good].in_sync) == set(now[twice].in_sync) == {1, 2, 3}
+    assert all(
+        after is record
+        for number, (after, record) in enumerate(zip(now, before, strict=True))
+        if number not in (good, twice)
     )
 
 

@@ -112,6 +112,21 @@ class AlterInSync:
     members: tuple[tuple[int, int], ...]
 
 
+@_kind(16)
+class AlterInSyncs:
+    """A leader asks for other in-sync sets of many of its partitions, each judged by itself.
+
+    It is answered by a list: for each an error code, 0 for granted.
+
+    Attributes:
+        leader: The broker that leads them.
+        wanted: (topic, partition, leader epoch, partition epoch, members), as in `AlterInSync`.
+    """
+
+    leader: int
+    wanted: tuple[tuple[str, int, int, int, tuple[tuple[int, int], ...]], ...]
+
+
 @_kind(8)
 class Reassign:
     """Move partitions: (topic, partition, replicas); None cancels what is under way."""
@@ -179,6 +194,7 @@ ClusterCommand = (
     | SetMaintenance
     | RemoveBroker
     | AlterInSync
+    | AlterInSyncs
     | Reassign
     | SetReplicationFactor
     | ElectLeaders

@@ -15,7 +15,7 @@ from streambus_broker.cluster.election import min_in_sync_of
 from streambus_broker.cluster.group import UncertainError
 from streambus_broker.cluster.lease import NEVER_S
 from streambus_broker.cluster.replica import NOBODY, Replica
-from streambus_broker.cluster.replica_log import ReplicaLog, drop_marks
+from streambus_broker.cluster.replica_log import ReplicaLog, drop_marks, stored_partitions
 from streambus_broker.cluster.settings import REPLICATION_FACTOR_MAX, in_force
 from streambus_broker.log.keys import partition_prefix, start_mark_key
 from streambus_broker.log.partition import PartitionLog
@@ -26,13 +26,14 @@ from streambus_protocol import ErrorCode
 from streambus_storage import CorruptionError, StorageError, WriteBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from streambus_broker.cluster.brokers import BrokerRecord
     from streambus_broker.cluster.changes import ClusterChanges
     from streambus_broker.cluster.fetcher import Fetchers
     from streambus_broker.cluster.replica_sessions import ReplicaSessions
     from streambus_broker.cluster.state import ClusterState
+    from streambus_broker.config.topics import TopicSettings
     from streambus_broker.metadata.records import PartitionRecord, TopicRecord
     from streambus_broker.metadata.registry import Command
 
@@ -72,6 +73,8 @@ class ClusterNode(Node):
         self.loop = asyncio.get_running_loop()
         self.leads_until_s = NEVER_S
         self._flush_asked = False
+        self._adopted: dict[str, TopicRecord] = {}
+        self._stored: set[int] | None = None  # partitions of which something may be on disk
 
     # --- who this is ---------------------------------------------------------------------------
 
@@ -123,6 +126,7 @@ class ClusterNode(Node):
         """Do what changed metadata asks of this broker."""
         mine = self.config.node_id
         for topic in deleted:
+            self._adopted.pop(topic.name, None)
             for record in topic.partitions:
                 self._drop(record.partition_id)
         if any(broker.broker_id == mine for broker in changes.brokers):
@@ -144,6 +148,7 @@ class ClusterNode(Node):
     def adopt_all(self) -> None:
         """Do what the whole metadata asks: after a registration, a fencing or a snapshot."""
         self._use_settings()
+        self._adopted.clear()  # whatever it was adopted under holds no more
         known = {
             record.partition_id for topic in self.state.topics.values()
             for record in topic.partitions
@@ -158,20 +163,37 @@ class ClusterNode(Node):
         mine = self.config.node_id
         for topic in topics:
             settings = self._defaults.overridden(topic.overrides)
-            for number, record in enumerate(topic.partitions):
+            for number, record in self._news(topic):
                 replica = self.replicas.get(record.partition_id)
                 if mine not in record.replicas:
                     if replica is not None:
                         self._drop(record.partition_id)
                     continue
                 if replica is None:
-                    replica = self._open(topic, number, record)
+                    replica = self._open(topic, number, record, settings)
                 elif replica.stored.log.settings != settings:
                     replica.stored.log.use_settings(settings)
                 self._take_place(replica, record, topic)
 
-    def _open(self, topic: TopicRecord, number: int, record: PartitionRecord) -> Replica:
-        settings = self._defaults.overridden(topic.overrides)
+    def _news(self, topic: TopicRecord) -> Iterable[tuple[int, PartitionRecord]]:
+        """The partitions of a topic that changed since it was adopted last.
+
+        A topic has up to 10,000 of them, and most changes are of a few.
+        """
+        before, self._adopted[topic.name] = self._adopted.get(topic.name), topic
+        numbered = enumerate(topic.partitions)
+        if before is None or before.overrides != topic.overrides:
+            return numbered
+        known = before.partitions
+        count = len(known)
+        return [
+            (number, record) for number, record in numbered
+            if number >= count or known[number] is not record
+        ]  # fmt: skip
+
+    def _open(
+        self, topic: TopicRecord, number: int, record: PartitionRecord, settings: TopicSettings
+    ) -> Replica:
         log = PartitionLog(
             topic.name,
             number,
@@ -181,7 +203,10 @@ class ClusterNode(Node):
             producers=ProducerStates(self.producer_limits),
         )
         stored = ReplicaLog(log, self.store)
-        stored.recover()
+        if self._stored is None:
+            self._stored = stored_partitions(self.store)
+        if record.partition_id in self._stored:  # looking takes ten times as long as the rest
+            stored.recover()
         replica = Replica(topic.name, number, stored, record)
         self.replicas[record.partition_id] = replica
         self.logs[topic.name, number] = log
@@ -249,21 +274,7 @@ class ClusterNode(Node):
 
     def remove_unknown(self) -> None:
         """Give back the space of partitions that the metadata does not place here (any more)."""
-        tree = self.store.tree
-        unknown = []
-        position = 1
-        while True:
-            found = tree.scan(partition_prefix(position))
-            try:
-                first = next(found, None)
-            finally:
-                found.close()
-            if first is None:
-                break
-            partition_id = int.from_bytes(first[0][:8], "big")
-            if partition_id not in self.replicas:
-                unknown.append(partition_id)
-            position = partition_id + 1
+        unknown = [each for each in self.store.partition_ids() if each not in self.replicas]
         if unknown:
             self.logger.info("reclaim", "records of other brokers' partitions removed",
                              partitions=len(unknown))  # fmt: skip
@@ -279,6 +290,8 @@ class ClusterNode(Node):
         try:
             self.store.tree.write(batch)
         except StorageError as error:  # found and removed at the next start
+            if self._stored is not None:
+                self._stored.update(partition_ids)
             self.storage_failed("reclaim", error)
 
     def storage_failed(self, operation: str, error: StorageError) -> tuple[ErrorCode, str]:

@@ -17,6 +17,7 @@ from streambus_broker.log.keys import (
     batch_key,
     encode_start_mark,
     epochs_key,
+    marked_partition,
     partition_prefix,
     start_mark_key,
     state_key,
@@ -215,3 +216,18 @@ def drop_marks(batch: WriteBatch, partition_id: int) -> None:
     """Drop what is kept beside a partition's log, together with the log."""
     batch.delete(epochs_key(partition_id))
     batch.delete(state_key(partition_id))
+
+
+def stored_partitions(store: LogStore) -> set[int]:
+    """The partitions of which there is anything on disk: batches, or marks beside them.
+
+    Raises:
+        StorageError: The tree cannot be read.
+    """
+    found = set(store.partition_ids())
+    marks = store.tree.scan(partition_prefix(0), partition_prefix(1))
+    try:
+        found.update(marked_partition(bytes(key)) for key, _ in marks)
+    finally:
+        marks.close()
+    return found

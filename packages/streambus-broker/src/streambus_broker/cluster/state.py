@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 
 from streambus_broker.cluster import commands as c
-from streambus_broker.cluster import election, placement, reassignment, replacing
+from streambus_broker.cluster import election, in_sync, placement, reassignment, replacing
 from streambus_broker.cluster.brokers import NOBODY, BrokerRecord
 from streambus_broker.cluster.changes import ClusterChanges, with_partitions
 from streambus_broker.cluster.settings import REPLICATION_FACTOR_MAX
@@ -267,37 +267,6 @@ class ClusterState(Registry):
             )
         return ClusterChanges(removed=(broker.broker_id,))
 
-    def _alter_in_sync(self, command: c.AlterInSync) -> ClusterChanges:
-        record = self.partition(command.topic, command.partition)
-        topic = self.topics[command.topic]
-        if (record.leader, record.leader_epoch) != (command.leader, command.leader_epoch):
-            raise CommandError(
-                ErrorCode.FENCED_LEADER_EPOCH,
-                f"broker {record.leader} leads {command.topic}/{command.partition} in epoch"
-                f" {record.leader_epoch}, not broker {command.leader} in {command.leader_epoch}",
-            )
-        if record.partition_epoch != command.partition_epoch:
-            raise CommandError(
-                ErrorCode.STALE_PARTITION_EPOCH,
-                f"partition epoch {command.partition_epoch}, {record.partition_epoch} is in force",
-            )
-        wanted = {broker_id for broker_id, _ in command.members}
-        if command.leader not in wanted or not wanted <= set(record.replicas):
-            raise CommandError(
-                ErrorCode.INVALID_REQUEST, f"in-sync set {sorted(wanted)} of {record.replicas}"
-            )
-        for broker_id, epoch in command.members:
-            if broker_id not in record.in_sync and self.broker_in_session(broker_id, epoch).leaving:
-                raise CommandError(
-                    ErrorCode.STALE_BROKER_EPOCH, f"broker {broker_id} is shutting down"
-                )
-        grown = election.with_in_sync(record, wanted | set(record.in_sync))
-        gone = set(record.in_sync) - wanted
-        altered = election.shrink(grown, gone, election.min_in_sync_of(record, topic.overrides))
-        altered = replace(altered, partition_epoch=record.partition_epoch + 1)
-        altered = reassignment.finish(altered, self.able)
-        return ClusterChanges((with_partitions(topic, {command.partition: altered}),))
-
     def _reassign(self, command: c.Reassign) -> ClusterChanges:
         changed: dict[str, dict[int, PartitionRecord]] = {}
         for name, number, target in command.moves:
@@ -503,7 +472,8 @@ _JUDGES: dict[type, Callable[..., ClusterChanges]] = {
     c.LeaveBroker: ClusterState._leave,
     c.SetMaintenance: ClusterState._maintain,
     c.RemoveBroker: ClusterState._remove,
-    c.AlterInSync: ClusterState._alter_in_sync,
+    c.AlterInSync: in_sync.alter,
+    c.AlterInSyncs: in_sync.alter_many,
     c.Reassign: ClusterState._reassign,
     c.SetReplicationFactor: ClusterState._set_factor,
     c.ElectLeaders: ClusterState._elect,

@@ -96,3 +96,8 @@ def decode_start_mark(value: bytes | memoryview) -> StartMark:
         struct.error: It has another length.
     """
     return StartMark._make(_START_MARK.unpack(value))
+
+
+def marked_partition(key: bytes) -> int:
+    """The partition that a key under partition 0 belongs to."""
+    return int(KEY.unpack(key)[1]) & ((1 << 61) - 1)

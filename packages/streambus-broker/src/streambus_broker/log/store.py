@@ -109,6 +109,26 @@ class LogStore:
             log.max_timestamp_ms = last.max_timestamp_ms
         log.high_watermark = log.next_offset
 
+    def partition_ids(self) -> list[int]:
+        """Every partition that has batches, whether anybody serves it or not, in order.
+
+        Cost: one seek for each.
+        """
+        found = []
+        position = 1
+        while (first := self._first_key(partition_prefix(position))) is not None:
+            found.append(int.from_bytes(first[:8], "big"))
+            position = found[-1] + 1
+        return found
+
+    def _first_key(self, start: bytes) -> bytes | None:
+        entries = self.tree.scan(start)
+        try:
+            first = next(entries, None)
+        finally:
+            entries.close()
+        return None if first is None else bytes(first[0])
+
     def recover_producers(self, log: PartitionLog) -> None:
         """Find what is known of a log's producers: by its mark, and by what it has beyond that.
 
