@@ -234,7 +234,9 @@ def test_a_member_that_began_a_new_session_is_not_taken_in_for_the_old_one() -> 
 def asked_for(state: ClusterState, number: int, *members: int) -> tuple[Any, ...]:
     record = state.topics["many"].partitions[number]
     epochs = tuple((each, state.brokers[each].epoch) for each in members)
-    return ("many", number, record.leader_epoch, record.partition_epoch, epochs)
+    return (
+        "many", number, record.partition_id, record.leader_epoch, record.partition_epoch, epochs
+    )  # fmt: skip
 
 
 def test_many_sets_are_judged_each_by_itself() -> None:
@@ -251,16 +253,17 @@ def test_many_sets_are_judged_each_by_itself() -> None:
     old = asked_for(state, stale, 1, 2, 3)
     wanted = (
         asked_for(state, good, 1, 2, 3),
-        (*old[:3], old[3] - 1, old[4]),
+        (*old[:4], old[4] - 1, old[5]),
         asked_for(state, twice, 1, 2, 3),
         asked_for(state, twice, 1, 2),
         asked_for(state, foreign, 1, 2, 3),
-        ("gone", 0, 0, 0, ((1, state.brokers[1].epoch),)),
+        ("gone", 0, 1, 0, 0, ((1, state.brokers[1].epoch),)),
+        (*old[:2], old[2] - 9, *old[3:]),
     )
     changes = apply(state, c.AlterInSyncs(1, wanted))
     assert changes.answer == [
         0, ErrorCode.STALE_PARTITION_EPOCH, 0, ErrorCode.STALE_PARTITION_EPOCH,
-        ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.UNKNOWN_TOPIC,
+        ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION,
     ]  # fmt: skip
     now = state.topics["many"].partitions
     assert set(now[good].in_sync) == set(now[twice].in_sync) == {1, 2, 3}

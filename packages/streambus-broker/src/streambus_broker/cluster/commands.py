@@ -120,11 +120,13 @@ class AlterInSyncs:
 
     Attributes:
         leader: The broker that leads them.
-        wanted: (topic, partition, leader epoch, partition epoch, members), as in `AlterInSync`.
+        wanted: (topic, partition, partition id, leader epoch, partition epoch, members), as in
+            `AlterInSync`; the id tells a topic from an earlier one of the same name, whose epochs
+            began at the same numbers.
     """
 
     leader: int
-    wanted: tuple[tuple[str, int, int, int, tuple[tuple[int, int], ...]], ...]
+    wanted: tuple[tuple[str, int, int, int, int, tuple[tuple[int, int], ...]], ...]
 
 
 @_kind(8)

@@ -36,9 +36,11 @@ def alter_many(state: ClusterState, command: c.AlterInSyncs) -> ClusterChanges:
     able = state.able
     changed: dict[str, dict[int, PartitionRecord]] = {}
     answer = []
-    for topic, number, leader_epoch, partition_epoch, members in command.wanted:
+    for topic, number, partition_id, leader_epoch, partition_epoch, members in command.wanted:
         one = c.AlterInSync(topic, number, command.leader, leader_epoch, partition_epoch, members)
         try:
+            if state.partition(topic, number).partition_id != partition_id:
+                raise CommandError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} was created anew")
             if number in changed.get(topic, ()):
                 raise CommandError(ErrorCode.STALE_PARTITION_EPOCH, "it was named twice")
             altered = _altered(state, one, able)

@@ -60,7 +60,7 @@ class _Asked(NamedTuple):
 
     replica: Replica
     leading: LeaderReplication
-    row: tuple[str, int, int, int, tuple[tuple[int, int], ...]]
+    row: tuple[str, int, int, int, int, tuple[tuple[int, int], ...]]
 
 
 class Member:
@@ -241,10 +241,12 @@ class Member:
             record = replica.record
             members = tuple((each, brokers[each].epoch) for each in wanted if each in brokers)
             row = (
-                replica.topic, replica.partition, record.leader_epoch, record.partition_epoch,
-                members,
+                replica.topic, replica.partition, record.partition_id, record.leader_epoch,
+                record.partition_epoch, members,
             )  # fmt: skip
             self._asking.add(replica.partition_id)
+            # From this moment on: a record that were committed before the command is sent, by the
+            # old set alone, would be missing where the new member has not got it.
             leading.asked(wanted)
             due.append(_Asked(replica, leading, row))
         return due

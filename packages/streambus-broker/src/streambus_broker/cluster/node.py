@@ -287,11 +287,11 @@ class ClusterNode(Node):
             batch.delete_range(partition_prefix(partition_id), partition_prefix(partition_id + 1))
             batch.delete(start_mark_key(partition_id))
             drop_marks(batch, partition_id)
+        if self._stored is not None:  # whatever comes of it: look, should one come back
+            self._stored.update(partition_ids)
         try:
             self.store.tree.write(batch)
         except StorageError as error:  # found and removed at the next start
-            if self._stored is not None:
-                self._stored.update(partition_ids)
             self.storage_failed("reclaim", error)
 
     def storage_failed(self, operation: str, error: StorageError) -> tuple[ErrorCode, str]:
