@@ -29,6 +29,7 @@ def seconds(directory: str, megabytes: int, *, by_snapshot: bool) -> float:
             config=Config(node_id=NodeId(node), tick_seconds=0.05),
             snapshot_log_bytes=0,
             keep_entries=0,
+            bootstrap=True,
         )
 
     async def main() -> float:

@@ -25,6 +25,7 @@ def load(nodes: int, clients: int, size_bytes: int, seconds: float, *, uvloop: b
                         network.transport(node),
                         config=Config(node_id=NodeId(node), tick_seconds=0.05),
                         keep_entries=100,
+                        bootstrap=True,
                     )
                 )
                 for node in peers

@@ -32,6 +32,7 @@ async def serve(node: int, directory: str, ports: list[int], tick_seconds: float
         config=Config(node_id=NodeId(node), tick_seconds=tick_seconds),
         forward=True,
         patience_ticks=10,
+        bootstrap=True,
     )
     async with server:
         while line := await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):

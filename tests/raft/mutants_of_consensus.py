@@ -99,6 +99,15 @@ MUTANTS = [
         "    result = vote_result(node.track.current, {each: True for each in node.votes})",
         "a refusal counts as a vote",
     ),
+    Mutant(
+        "silent-leader-protected-for-ever",
+        "_election",
+        "        become_follower(node, node.term, NO_NODE)\n        node.draw_timeout()",
+        "        node.draw_timeout()",
+        "a learner withholds the vote that is needed, for a leader that is gone",
+        "tests/raft/test_scenarios_elections.py"
+        "::test_11_who_never_campaigns_does_not_go_on_protecting_a_leader_that_is_gone",
+    ),
     # Replication
     Mutant(
         "commit-quorum-off-by-one",

@@ -79,11 +79,8 @@ class Cluster:
         self.make_storage: Callable[[int], LogStorage] | None = None
         self.make_transport: Callable[[int], Transport] | None = None
 
-    async def start(
-        self, node: int, peers: Sequence[int] = (1, 2, 3), **options: Any
-    ) -> RaftServer:
-        """Start a server; one that was stopped goes on with its storage."""
-        self.machines[node] = self.make_machine(node)
+    def make(self, node: int, peers: Sequence[int] = (1, 2, 3), **options: Any) -> RaftServer:
+        """Make a server; a node's first one founds the cluster, a later one goes on."""
         if self.make_storage is not None:
             self.storages[node] = self.make_storage(node)
         storage = self.storages.setdefault(node, MemoryLogStorage(100 + node))
@@ -93,7 +90,9 @@ class Cluster:
         options = {**self._options, **options}
         limits = options.pop("limits", {})
         config = Config(node_id=NodeId(node), tick_seconds=TICK_SECONDS, **limits)
-        server = RaftServer(
+        options.setdefault("bootstrap", not (node in self.machines or options.get("join")))
+        self.machines[node] = self.make_machine(node)
+        return RaftServer(
             node,
             peers,
             self.machines[node],
@@ -103,6 +102,12 @@ class Cluster:
             random=Random(node),
             **options,
         )
+
+    async def start(
+        self, node: int, peers: Sequence[int] = (1, 2, 3), **options: Any
+    ) -> RaftServer:
+        """Make a server and start it."""
+        server = self.make(node, peers, **options)
         self._stops[node], self._ended[node] = anyio.Event(), anyio.Event()
         await self._group.start(self._run, node, server)
         self.servers[node] = server

@@ -289,6 +289,30 @@ def test_priority_zero_never_campaigns_by_itself() -> None:
     cluster.elect(2)
 
 
+@pytest.mark.parametrize(
+    ("voters", "learners", "priority"), [((1, 2), (3,), 100), ((1, 2, 3), (), 0)]
+)
+def test_11_who_never_campaigns_does_not_go_on_protecting_a_leader_that_is_gone(
+    voters: tuple[int, ...], learners: tuple[int, ...], priority: int
+) -> None:
+    """Found by seed 2071131: two learners by their own logs, needed as voters, took turns."""
+    cluster = Cluster(voters, learners, priority=priority)
+    cluster.elect(1)
+    box = cluster[3]
+    assert box.core.status().leader == 1
+    cluster.isolate(3)
+    cluster.tick(45, only=[3])  # two handicaps and twice the timeout
+    for tick in range(40):
+        box.step(vote_request(2, 3, 2, 9, 1, pre_vote=True))
+        box.work()
+        assert [each.granted for each in box.take(VoteReply)] == [True], f"after {tick} ticks"
+        cluster.tick(1, only=[3])
+    assert (box.role, box.term, box.core.status().leader) == (Role.FOLLOWER, 1, 0)
+    cluster.heal()
+    cluster.tick(5)
+    assert box.core.status().leader == 1
+
+
 def test_vote_goes_only_to_a_log_that_is_as_complete() -> None:
     """Paper, 5.4.1."""
     cluster = Cluster()

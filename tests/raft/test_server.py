@@ -327,7 +327,8 @@ def test_cancelling_stops_the_waiting_not_the_proposal(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_error_in_the_body_comes_out_as_it_is(backend: str) -> None:
     async def test() -> None:
-        server = RaftServer(1, [1], Register(), MemoryLogStorage(1), MemoryNetwork().transport(1))
+        transport = MemoryNetwork().transport(1)
+        server = RaftServer(1, [1], Register(), MemoryLogStorage(1), transport, bootstrap=True)
         with pytest.raises(ZeroDivisionError):
             async with server:
                 raise ZeroDivisionError
@@ -346,6 +347,7 @@ def test_an_error_in_the_body_comes_out_as_it_is(backend: str) -> None:
         ({"peers": [1, 1]}, "twice"),
         ({"peers": [1, 0]}, "node ids"),
         ({"peers": [1], "join": True}, "joins"),
+        ({"peers": [], "join": True, "bootstrap": True}, "joins"),
         ({"peers": [1], "config": Config(node_id=NodeId(2))}, "config.node_id"),
         ({"peers": [1], "keep_entries": -1}, "keep_entries"),
     ],
@@ -407,7 +409,8 @@ def test_an_entry_of_an_earlier_life_answers_nobody_of_this_one() -> None:
 def test_two_servers_of_one_node_are_refused() -> None:
     async def test() -> None:
         async with running(1) as cluster:
-            twin = RaftServer(1, [1], Register(), MemoryLogStorage(2), cluster.network.transport(1))
+            transport = cluster.network.transport(1)
+            twin = RaftServer(1, [1], Register(), MemoryLogStorage(2), transport, bootstrap=True)
             with pytest.raises(ConfigError, match="running already"):
                 async with twin:
                     pass

@@ -26,6 +26,7 @@ from streambus_raft.errors import (
     SessionExpiredError,
     StateMachineError,
     StoppedError,
+    StorageEmptyError,
     StorageFailedError,
 )
 from streambus_raft.testing import SimulatedFileSystem
@@ -169,7 +170,10 @@ def test_a_node_with_an_emptied_disk_does_not_count_until_taken_in_anew(tmp_path
             await leader.propose(put("a", 2))
             await cluster.stop(lost)
             shutil.rmtree(tmp_path / str(lost))
-            await cluster.start(lost)
+            with pytest.raises(StorageEmptyError, match="bootstrap=True founds"):
+                async with cluster.make(lost):
+                    pass
+            await cluster.start(lost, (), join=True)
             members = leader.metrics().status.members
             await until(lambda: leader.metrics().status.members[_node(members, lost)].foreign)
             await cluster.stop(third)
@@ -341,5 +345,35 @@ def test_a_new_cluster_begins_with_its_peers_and_a_joining_node_with_nobody() ->
             await cluster.start(2, (), join=True)
             assert cluster.storages[2].snapshot().membership == Membership()
             assert isinstance(cluster.storages[2], MemoryLogStorage)
+
+    run(test)
+
+
+def test_a_founder_with_an_emptied_disk_does_not_found_again(tmp_path: Path) -> None:
+    """It could: a majority of the founders, which is itself, agrees."""
+
+    async def test() -> None:
+        async with running(0) as cluster:
+            cluster.make_storage = lambda node: FileLogStorage(tmp_path / str(node), node_id=node)
+            founder = await cluster.start(1, [1])
+            await founder.wait_for_leader()
+            for node in (2, 3):
+                await cluster.start(node, (), join=True)
+                await founder.add_learner(node)
+                await founder.promote(node)
+            await founder.propose(put("a", 1))
+            await cluster.stop(1)
+            shutil.rmtree(tmp_path / "1")
+            with pytest.raises(StorageEmptyError) as caught:
+                async with cluster.make(1, [1]):
+                    pass
+            assert caught.value.node == 1
+            again = await cluster.start(1, (), join=True)
+            leader = await cluster.leader()
+            assert leader is not again
+            await leader.add_learner(1)
+            await leader.promote(1)
+            assert again.metrics().status.membership.voters == (1, 2, 3)
+            assert await again.read("a") == 1
 
     run(test)

@@ -33,6 +33,7 @@ def play(seed: int) -> tuple[list[tuple[float, int, int]], list[list[int]], floa
                         forward=True,
                         snapshot_log_bytes=500,
                         keep_entries=5,
+                        bootstrap=True,
                         random=Random(seed * 10 + node),
                     )
                 )

@@ -79,6 +79,22 @@ def test_oracle_notices_a_commit_that_falls() -> None:
         simulation.oracle.observe(node, simulation.nodes)
 
 
+def test_no_disk_is_replaced_on_the_word_of_a_leader_of_the_past() -> None:
+    """Found by seed 2037188: by then the others had changed to two voters, one of them this."""
+    simulation = Simulation(replace(plan_of(2), voters=3, learners=0, weights=()))
+    simulation.run()
+    leader = simulation.faults.leader()
+    assert leader is not None
+    other = next(node for node in simulation.nodes.values() if node is not leader)
+    other.core._node.term += 1  # it campaigns, cut off from the leader
+    assert simulation.faults._wipe() is False
+    other.core._node.term -= 1
+    assert simulation.faults._wipe()
+    (wiped,) = simulation.oracle.wiped
+    status = simulation.nodes[wiped].core.status()
+    assert (status.membership.voters, status.last) == ((), 0)
+
+
 def test_command_goes_on_after_a_seed_that_fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +114,9 @@ def test_command_goes_on_after_a_seed_that_fails(
         *(1001480, 1025058, 1052067, 1076277),
         *(1004746, 1024524, 1057334, 1061965, 1081364),  # an old disk's session outlived it
         *(1010505, 1056746),  # an operation under way at the end was left out of the history
+        2015725,  # the only founder came back with an empty disk and founded a second cluster
+        2037188,  # by the word of a leader of the past one of two voters lost its disk
+        2071131,  # learners went on protecting a leader that was gone
     ],
 )
 def test_25_seeds_that_once_failed_hold(seed: int) -> None:

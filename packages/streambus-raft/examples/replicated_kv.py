@@ -1,10 +1,11 @@
 """A replicated key-value store: three processes on this machine, one of which is killed.
 
     python replicated_kv.py                 the demonstration
-    python replicated_kv.py serve NODE DIRECTORY PORT,PORT,PORT PORT,PORT,PORT
+    python replicated_kv.py serve NODE DIRECTORY PORT,PORT,PORT PORT,PORT,PORT [first]
 
 A node speaks Raft on its first port, and JSON lines on its second: ``["set", key, value]`` and
 ``["get", key]`` are answered by ``{"ok": ...}`` or ``{"error": ...}``, ``["who"]`` by the leader.
+``first`` founds the cluster: without it a node whose disk was emptied refuses to start.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -58,7 +60,9 @@ class KeyValues:
         self.values = json.loads(b"".join(chunks))
 
 
-async def serve(node: int, directory: str, raft_ports: list[int], client_ports: list[int]) -> None:
+async def serve(
+    node: int, directory: str, raft_ports: list[int], client_ports: list[int], *, first: bool
+) -> None:
     """Run one node until the process is killed."""
     addresses = {peer: ("127.0.0.1", port) for peer, port in enumerate(raft_ports, 1)}
     server = RaftServer(
@@ -69,6 +73,7 @@ async def serve(node: int, directory: str, raft_ports: list[int], client_ports: 
         transport=TcpTransport(node, listen=addresses[node], peers=addresses),
         config=Config(node_id=NodeId(node), tick_seconds=0.05),
         forward=True,
+        bootstrap=first,
     )
 
     async def handle(stream: SocketStream) -> None:
@@ -138,12 +143,12 @@ def demonstrate() -> None:
 
     with tempfile.TemporaryDirectory() as directory:
 
-        def start(node: int) -> subprocess.Popen[bytes]:
+        def start(node: int, *more: str) -> subprocess.Popen[bytes]:
             lists = [",".join(map(str, each)) for each in (raft_ports, client_ports)]
-            command = [sys.executable, __file__, "serve", str(node), directory, *lists]
+            command = [sys.executable, __file__, "serve", str(node), directory, *lists, *more]
             return subprocess.Popen(command)  # noqa: S603 - this very file
 
-        processes = {node: start(node) for node in (1, 2, 3)}
+        processes = {node: start(node, "first") for node in (1, 2, 3)}
         try:
             for number in range(100):
                 ask_any(client_ports, "set", f"key-{number}", number)
@@ -173,7 +178,8 @@ def demonstrate() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        first, second = ([int(port) for port in text.split(",")] for text in sys.argv[4:6])
-        anyio.run(serve, int(sys.argv[2]), sys.argv[3], first, second)
+        own, for_clients = ([int(port) for port in text.split(",")] for text in sys.argv[4:6])
+        first = sys.argv[6:] == ["first"]
+        anyio.run(partial(serve, int(sys.argv[2]), sys.argv[3], own, for_clients, first=first))
     else:
         demonstrate()

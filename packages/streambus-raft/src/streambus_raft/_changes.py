@@ -3,8 +3,7 @@
 Rules:
 
 - Only after an entry of the leader's own term is committed, and only one change at a time:
-otherwise
-  two leaders could each remove a different node and both find a majority (the 2015 bug).
+  otherwise two leaders could each remove a different node and both find a majority (the 2015 bug).
 - A joint configuration is left by exactly one further entry, which whoever leads appends once the
   joint one is committed; a new leader that finds it committed does so too.
 - A leader that the new configuration leaves out leads until that is committed, does not count

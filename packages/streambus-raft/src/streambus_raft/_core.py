@@ -70,8 +70,7 @@ class RaftCore:
         storage: what is durable; read from, never written to.
         random: the only source of chance: election timeouts and the first ticket.
         applied: up to where the state machine has applied already; None for not at all, and then
-        the
-            storage's snapshot is handed out first.
+            the storage's snapshot is handed out first.
 
     A storage that has evidently lost something does not make this fail: the node starts in
     quarantine, takes no part, and tells the reason in ``status()`` and to whoever asks it.
@@ -105,9 +104,7 @@ class RaftCore:
             if node.elapsed_ticks >= node.config.election_ticks:
                 node.grace = False
             if node.elapsed_ticks >= node.timeout_ticks:
-                node.draw_timeout()
-                if node.config.priority:
-                    _election.campaign(node)
+                _election.time_out(node)
         self._settle()
 
     def _tick_leader(self) -> None:

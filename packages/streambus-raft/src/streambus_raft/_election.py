@@ -39,6 +39,19 @@ def may_campaign(node: Node) -> bool:
     )
 
 
+def time_out(node: Node) -> None:
+    """Nothing was heard of a leader for long enough: campaign, or at least forget that leader.
+
+    Who may not campaign starts to wait anew here. Did it go on following, it would, for a part of
+    every wait, refuse to help a successor into office for the sake of a leader that is gone.
+    """
+    if node.config.priority and may_campaign(node):
+        campaign(node)
+    else:
+        become_follower(node, node.term, NO_NODE)
+        node.draw_timeout()
+
+
 def campaign(node: Node, *, transfer: bool = False) -> None:
     """Try to become leader; with pre-vote only after asking whether that could succeed."""
     if node.role == Role.LEADER or not may_campaign(node):

@@ -1,6 +1,7 @@
 """The server: a node that runs. ``RaftServer`` is what a program uses.
 
-    async with RaftServer(1, (1, 2, 3), state_machine, storage, transport) as server:
+    arguments = (1, (1, 2, 3), state_machine, storage, transport)
+    async with RaftServer(*arguments, bootstrap=True) as server:  # the first time; then without
         answer = await server.propose(b"command")
         value = await server.read("query")
 
@@ -46,6 +47,7 @@ from streambus_raft.errors import (
     ProposalTooLargeError,
     RaftError,
     StoppedError,
+    StorageEmptyError,
     TransferError,
 )
 
@@ -80,13 +82,17 @@ class RaftServer:
 
     Args:
         node_id: This node, from 1.
-        peers: The voters that a new cluster begins with, this node among them; the same at all of
+        peers: The voters that the cluster began with, this node among them; the same at all of
             them. Without effect once the storage holds a log. Empty with ``join``.
         state_machine: What is replicated; it must be empty: it is restored from the storage.
         storage: The log. One that has a log already goes on with it.
         transport: The network.
         config: The core's settings; made from ``node_id`` alone by default.
-        join: Begin with no configuration, and wait to be added by a leader's membership change.
+        bootstrap: Found a cluster of ``peers`` if the storage is empty. Say so at the very first
+            start alone: whoever says so always lets a node that has lost its disk found a second
+            cluster, by itself if it was the only founder.
+        join: Begin with no configuration if the storage is empty, and wait to be taken in by a
+            leader's membership change: a new node, or one that has lost its disk.
         forward: Whether proposals at a node that is not the leader are sent on to it.
         snapshot_log_bytes: A snapshot is taken when so many bytes of entries were applied since the
             last one; 0 for only by hand.
@@ -97,6 +103,8 @@ class RaftServer:
 
     Raises:
         ConfigError: arguments contradict each other.
+        StorageEmptyError: at the start, with an empty storage and neither ``bootstrap`` nor
+            ``join``.
     """
 
     def __init__(
@@ -108,6 +116,7 @@ class RaftServer:
         transport: Transport,
         *,
         config: Config | None = None,
+        bootstrap: bool = False,
         join: bool = False,
         forward: bool = False,
         snapshot_log_bytes: int = 64 << 20,
@@ -119,7 +128,7 @@ class RaftServer:
         self.config = config or Config(node_id=NodeId(node_id))
         if self.config.node_id != node_id:
             raise ConfigError(f"node_id is {node_id}, config.node_id is {self.config.node_id}")
-        if join and peers:
+        if join and (peers or bootstrap):
             raise ConfigError("a node that joins has no peers of its own to begin with")
         if not join and node_id not in peers:
             raise ConfigError(f"node {node_id} is not among its peers {peers}")
@@ -130,6 +139,8 @@ class RaftServer:
         except MembershipError as exc:
             raise ConfigError(str(exc)) from exc
         self.node_id = node_id
+        self._bootstraps = bootstrap
+        self._joins = join
         self._storage = storage
         self._transport = transport
         self._random = random or random_module.SystemRandom()
@@ -174,7 +185,7 @@ class RaftServer:
     async def _running(self) -> AsyncIterator[None]:
         """Everything that lives as long as the server does."""
         try:
-            await run_blocking(self._bootstrap)
+            await run_blocking(self._begin_log)
             persister = self._assemble()
             try:
                 carrying = self._transport.running(self._driver)
@@ -222,21 +233,27 @@ class RaftServer:
         )
         return persister
 
-    def _bootstrap(self) -> None:
-        """Write down the configuration that a new cluster begins with."""
+    def _begin_log(self) -> None:
+        """Where the storage is empty, write down the configuration that a new cluster begins with.
+
+        An empty storage may also be what is left of a node that took part: only the caller knows.
+        """
         state = self._storage.state()
-        is_new = (
+        is_empty = (
             state.hard_state == HardState()
             and state.snapshot.index == 0
             and not state.snapshot.membership.voters
             and self._storage.last_index() == 0
             and state.loss is None
         )
-        if is_new and self._membership.voters:
-            meta = bootstrap_snapshot(self._membership)
-            piece = SnapshotPiece(meta, 0, b"")
-            self._storage.write(Write(0, None, (piece,), meta, [], must_sync=True))
-            self._storage.sync()
+        if not is_empty or self._joins:
+            return
+        if not self._bootstraps:
+            raise StorageEmptyError(self.node_id)
+        meta = bootstrap_snapshot(self._membership)
+        piece = SnapshotPiece(meta, 0, b"")
+        self._storage.write(Write(0, None, (piece,), meta, [], must_sync=True))
+        self._storage.sync()
 
     def _wake_watchers(self) -> None:
         for watcher in self._watchers:

@@ -148,6 +148,21 @@ class StorageMissingError(StorageError):
         super().__init__(f"there is no log in {path}")
 
 
+class StorageEmptyError(StorageError):
+    """The storage holds nothing, and the node was neither to found a cluster nor to join one.
+
+    Found a new cluster with ``bootstrap=True``, once. A node that has taken part before has lost
+    its disk: start it with ``join=True``, and have the leader make it a learner and then a voter.
+    """
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+        super().__init__(
+            f"the storage of node {node} is empty; bootstrap=True founds a cluster, once,"
+            " join=True waits to be taken into one, as after the loss of a disk"
+        )
+
+
 class ForeignStorageError(StorageError):
     """The directory holds the log of another node or cluster; nothing was changed."""
 

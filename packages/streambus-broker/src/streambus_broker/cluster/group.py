@@ -152,6 +152,7 @@ class MetadataGroup:
             storage,
             self.transport,
             config=config,
+            bootstrap=not joins,
             join=joins,
             forward=True,
             snapshot_log_bytes=SNAPSHOT_LOG_BYTES,

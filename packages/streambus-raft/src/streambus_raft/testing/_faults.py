@@ -194,7 +194,11 @@ class Faults:
         return True
 
     def _wipe(self) -> bool:
-        """Replace the disk of a voter; not of a second one before the first is back."""
+        """Replace the disk of a voter; not of a second one before the first is back.
+
+        Its server is started again as one that joins: that the storage was empty when the cluster
+        was founded does not entitle it to found another one.
+        """
         leader = self.leader()
         if leader is None or self._wiped is not None:
             return False
@@ -203,17 +207,24 @@ class Faults:
         node = self.simulation.nodes[self.random.choice(voters)]
         if status.membership_pending or status.commit != status.last or len(voters) < 3:
             return False
-        if not self._is_known(node, voters):
+        if not self._is_newest(leader) or not self._is_known(node, voters):
             return False
         node.crash()
         self._wiped = node.id
         self.simulation.oracle.wiped.add(node.id)
-        snapshot = self.simulation.first_snapshot if self.random.random() < 0.5 else None
-        storage_id = self.simulation.next_storage_id()
-        node.disk = SimulatedDisk(storage_id, snapshot) if snapshot else SimulatedDisk(storage_id)
+        node.disk = SimulatedDisk(self.simulation.next_storage_id())
         node.seen_term = 0
         node.start()
         return True
+
+    def _is_newest(self, leader: SimulatedNode) -> bool:
+        """Whether nobody has ever heard of a later term than the leader's.
+
+        A leader of the past does not know with how few voters its successors go on; of two voters
+        none may lose its disk.
+        """
+        nodes = self.simulation.nodes.values()
+        return leader.core._node.term == max(node.core._node.term for node in nodes)
 
     def _is_known(self, node: SimulatedNode, voters: tuple[NodeId, ...]) -> bool:
         """Whether every voter's log names the node's storage: only then is a loss noticed."""
