@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from streambus_raft import Role
+from streambus_raft import Role, Term
 from streambus_raft.testing import FOREVER, BreachError, Simulation, format_trace, plan_of
 from tests.raft import simulate
 
@@ -86,9 +86,10 @@ def test_no_disk_is_replaced_on_the_word_of_a_leader_of_the_past() -> None:
     leader = simulation.faults.leader()
     assert leader is not None
     other = next(node for node in simulation.nodes.values() if node is not leader)
-    other.core._node.term += 1  # it campaigns, cut off from the leader
+    term = other.core._node.term
+    other.core._node.term = Term(term + 1)  # it campaigns, cut off from the leader
     assert simulation.faults._wipe() is False
-    other.core._node.term -= 1
+    other.core._node.term = term
     assert simulation.faults._wipe()
     (wiped,) = simulation.oracle.wiped
     status = simulation.nodes[wiped].core.status()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import random as random_module
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -28,7 +29,7 @@ from streambus_raft._core import RaftCore
 from streambus_raft._driver import Driver
 from streambus_raft._envelope import OPEN_SESSION, SessionRequest
 from streambus_raft._event_loop import Signal, run_blocking, running_event_loop
-from streambus_raft._hard_state import HardState
+from streambus_raft._founding import begin_log
 from streambus_raft._membership import Change, ChangeKind, Membership, new_membership
 from streambus_raft._metrics import Leadership, ServerMetrics
 from streambus_raft._persister import Persister
@@ -37,7 +38,6 @@ from streambus_raft._reading import PendingRead
 from streambus_raft._replica import Replica
 from streambus_raft._sessions import EXPIRE_AFTER_ENTRIES_DEFAULT
 from streambus_raft._snapshotting import Snapshotting
-from streambus_raft._storage import LogStorage, SnapshotPiece, Write, bootstrap_snapshot
 from streambus_raft._types import NUMBER_MAX, NodeId, Role
 from streambus_raft.errors import (
     BusyError,
@@ -47,7 +47,6 @@ from streambus_raft.errors import (
     ProposalTooLargeError,
     RaftError,
     StoppedError,
-    StorageEmptyError,
     TransferError,
 )
 
@@ -61,7 +60,7 @@ if TYPE_CHECKING:
     from streambus_raft._event_loop import EventLoop, Waiter
     from streambus_raft._ready import Standing
     from streambus_raft._state_machine import StateMachine
-    from streambus_raft._storage import SnapshotMeta
+    from streambus_raft._storage import LogStorage, SnapshotMeta
     from streambus_raft._transport import Transport
 
 logger = logging.getLogger("streambus_raft.server")
@@ -135,12 +134,13 @@ class RaftServer:
         if snapshot_log_bytes < 0 or keep_entries < 0:
             raise ConfigError("snapshot_log_bytes and keep_entries are 0 or more")
         try:
-            self._membership = new_membership(peers) if peers else Membership()
+            founders = new_membership(peers) if peers else Membership()
         except MembershipError as exc:
             raise ConfigError(str(exc)) from exc
         self.node_id = node_id
-        self._bootstraps = bootstrap
-        self._joins = join
+        self._begin_log = partial(
+            begin_log, storage, self.config.node_id, founders, bootstrap=bootstrap, join=join
+        )
         self._storage = storage
         self._transport = transport
         self._random = random or random_module.SystemRandom()
@@ -232,28 +232,6 @@ class RaftServer:
             self._driver, self._replica, self._storage, self._keep_entries
         )
         return persister
-
-    def _begin_log(self) -> None:
-        """Where the storage is empty, write down the configuration that a new cluster begins with.
-
-        An empty storage may also be what is left of a node that took part: only the caller knows.
-        """
-        state = self._storage.state()
-        is_empty = (
-            state.hard_state == HardState()
-            and state.snapshot.index == 0
-            and not state.snapshot.membership.voters
-            and self._storage.last_index() == 0
-            and state.loss is None
-        )
-        if not is_empty or self._joins:
-            return
-        if not self._bootstraps:
-            raise StorageEmptyError(self.node_id)
-        meta = bootstrap_snapshot(self._membership)
-        piece = SnapshotPiece(meta, 0, b"")
-        self._storage.write(Write(0, None, (piece,), meta, [], must_sync=True))
-        self._storage.sync()
 
     def _wake_watchers(self) -> None:
         for watcher in self._watchers:
