@@ -76,7 +76,6 @@ class Host:
         serving: Whether its program runs.
         damaged: Whether its disk was damaged, and not emptied since.
         failing: Whether its disk fails, so that the broker may give up at any time.
-        full: Whether its disk was full at some time in its process's life.
         wiped: Whether its disk was emptied at some time.
         skew_ms: What its wall clock is ahead.
         lowest: By partition, what its high watermark may not fall below.
@@ -91,7 +90,6 @@ class Host:
         self.serving = False
         self.damaged = False
         self.failing = False
-        self.full = False
         self.wiped = False
         self.skew_ms = 0
         self.starts = 0
@@ -169,7 +167,7 @@ class Hosts:
         else:
             host.disk = host.disk.process_kill()
             host.disk.capacity_bytes = None
-        host.failing = host.full = False
+        host.failing = False
 
     async def stop(self, host: Host) -> None:
         """Shut a broker down in good order, or kill it where that takes too long."""
@@ -242,7 +240,7 @@ class Hosts:
         error = serving.exception()
         if error is None:
             return
-        trouble = host.failing or host.damaged or host.full
+        trouble = host.failing or host.damaged
         if not trouble and not isinstance(error, _EXPECTED):
             raise error
         self.simulation.happened("gave up", host.node_id, type(error).__name__, str(error)[:200])

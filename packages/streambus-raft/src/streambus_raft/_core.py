@@ -309,6 +309,12 @@ class RaftCore:
         """The storage refused or failed: take no part any more, and say why to whoever asks."""
         _identity.enter_quarantine(self._node, reason)
 
+    def resign(self) -> None:
+        """Lead no more, without a successor: this node cannot act as a leader for some time."""
+        node = self._node
+        if node.role == Role.LEADER:
+            become_follower(node, node.term, NO_NODE)
+
     def compacted(self) -> None:
         """The storage dropped entries: configurations before them are no longer needed."""
         self._node.track.compact(self._node.storage.first_index() - 1)

@@ -6,6 +6,10 @@ blocks (a sync, writing or restoring a snapshot) is begun here and reported back
 
 On a failure of storage or state machine the node takes no part from then on: the core goes into
 quarantine and tells its peers the reason, and every caller gets it too.
+
+A storage without room is no failure. The node stands still until the write that was refused goes
+through: its core sees no time pass and no messages, and nothing leaves. To the others it is paused,
+as any process may be; whoever waits here is told.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from streambus_raft._forwarding import (
 from streambus_raft._membership import decode_membership
 from streambus_raft._proposals import Group, Proposals, answer, fail
 from streambus_raft._reading import PendingRead, Reading
+from streambus_raft._ready import Standing
 from streambus_raft._types import NO_NODE, NodeId, Role
 from streambus_raft.errors import (
     BusyError,
@@ -39,6 +44,7 @@ from streambus_raft.errors import (
     RaftError,
     StoppedError,
     StorageError,
+    StorageFullError,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ if TYPE_CHECKING:
     from streambus_raft._forwarding import PeerMessage
     from streambus_raft._membership import Membership
     from streambus_raft._persister import Persister
-    from streambus_raft._ready import Ready, Standing
+    from streambus_raft._ready import Ready
     from streambus_raft._replica import Replica
     from streambus_raft._storage import LogStorage, SnapshotMeta, Write
     from streambus_raft._transport import Transport
@@ -58,6 +64,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("streambus_raft.server")
 
 _REFUSALS_SEEN_MAX = 4096
+_FULL_TICKS = 4
+"""How often a write that found no room is tried again."""
 _REASONS = {NotLeaderError: NOT_LEADER, BusyError: BUSY, ProposalTooLargeError: TOO_LARGE}
 
 
@@ -100,6 +108,8 @@ class Driver:
         self.reading = Reading()
         self.persister: Persister | None = None
         self.failure: RaftError | None = None
+        self.full: StorageFullError | None = None
+        """Why this node stands still; None while it does not."""
         self.standing: Standing | None = None
         self.applied_index = 0
         self.applied_bytes = 0
@@ -131,6 +141,8 @@ class Driver:
         self._seen: dict[int, dict[int, None]] = {}
         self._membership_waiters: list[tuple[Proposal, Waiter[Membership]]] = []
         self._turning = False
+        self._halted: Ready | None = None
+        """What stands still: its write found no room."""
 
     # --- what comes in; each only notes it and wakes the turn ---
 
@@ -195,6 +207,8 @@ class Driver:
 
     def _turn(self) -> None:
         core = self.core
+        if self._halted is not None and not self._go_on(self._halted):
+            return
         inbox, self._inbox = self._inbox, []
         for message in inbox:
             self._take_in(message)
@@ -207,10 +221,43 @@ class Driver:
         if self.failure is None:
             self._propose()
             self._ask_for_reads()
-        while core.has_ready():
+        while self._halted is None and core.has_ready():
             self._carry_out(core.ready())
             self._apply_all()
         self._answer_reads()
+
+    # --- standing still ---
+
+    def _stand_still(self, ready: Ready, full: StorageFullError) -> None:
+        """Keep a ready whose write found no room; lead no more, and tell everybody who waits."""
+        logger.error("node %d stands still: %s", self._node_id, full)
+        self._halted, self.full = ready, full
+        self.core.resign()
+        self._held_back()
+        if self.standing is not None:
+            self._on_standing(Standing(Role.FOLLOWER, self.standing.term, NO_NODE))
+
+    def _go_on(self, ready: Ready) -> bool:
+        """Make the write that found no room, when it is time to; return whether it went through."""
+        due, self._ticks_due = self._ticks_due, 0
+        before, self.ticks = self.ticks, self.ticks + due
+        if before // _FULL_TICKS == self.ticks // _FULL_TICKS or not self._write_of(ready):
+            self._held_back()
+            return False
+        logger.warning("node %d goes on: its storage has room again", self._node_id)
+        self._halted = self.full = None
+        if self.standing is not None:
+            self._on_standing(self.standing)
+        self._finish(ready)
+        self._apply_all()
+        return True
+
+    def _held_back(self) -> None:
+        """Forget what came, as a network may, and tell everybody who waits."""
+        full = self.full
+        assert full is not None
+        self._inbox.clear()
+        self._release(str(full), lambda: StorageFullError(full.problem))
 
     def _take_in(self, message: PeerMessage) -> None:
         try:
@@ -345,8 +392,21 @@ class Driver:
     # --- readies ---
 
     def _carry_out(self, ready: Ready) -> None:
+        if self._write_of(ready):
+            self._finish(ready)
+
+    def _write_of(self, ready: Ready) -> bool:
+        """Make the write of a ready; where there is no room for it, stand still."""
         if ready.write is not None and self.failure is None:
-            self._write(ready.write)
+            try:
+                self._write(ready.write)
+            except StorageFullError as exc:
+                if self._halted is None:
+                    self._stand_still(ready, exc)
+                return False
+        return True
+
+    def _finish(self, ready: Ready) -> None:
         if ready.messages:
             self._send(ready.messages)
         if ready.restore is not None:
@@ -450,14 +510,17 @@ class Driver:
 
     def release_all(self, reason: str) -> None:
         """Tell everybody who waits that no answer will come."""
+        self._release(reason, lambda: StoppedError(reason))
+
+    def _release(self, reason: str, not_begun: Callable[[], Exception]) -> None:
         groups, waiters = self.proposals.take_all()
         for group in groups:
             fail(group.waiters, lambda: ProposalUnknownError(reason))
         for group in self._held:
-            fail(group.waiters, lambda: StoppedError(reason))
+            fail(group.waiters, not_begun)
         self._held = []
-        fail(waiters, lambda: StoppedError(reason))
-        fail([read.waiter for read in self.reading.take_all()], lambda: StoppedError(reason))
+        fail(waiters, not_begun)
+        fail([read.waiter for read in self.reading.take_all()], not_begun)
         for _, waiter in self._membership_waiters:
             fail((waiter,), lambda: ProposalUnknownError(reason))
         self._membership_waiters = []

@@ -40,6 +40,7 @@ class ServerMetrics:
         snapshots_restored: Snapshots of a leader that were restored since the start.
         messages_rejected: Messages that were refused for what they said.
         failure: Why the node takes no part any more, or None.
+        full: Why the node stands still until its storage has room, or None.
         transport: What the transport counted, if it counts.
     """
 
@@ -54,4 +55,5 @@ class ServerMetrics:
     snapshots_restored: int
     messages_rejected: int
     failure: str | None
+    full: str | None
     transport: TransportMetrics | None

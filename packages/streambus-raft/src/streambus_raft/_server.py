@@ -539,5 +539,6 @@ class RaftServer:
             snapshots_restored=self._snapshotting.restored_count,
             messages_rejected=driver.rejected_messages,
             failure=str(driver.failure) if driver.failure else None,
+            full=str(driver.full) if driver.full else None,
             transport=getattr(self._transport, "metrics", None),
         )

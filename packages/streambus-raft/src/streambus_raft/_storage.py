@@ -4,7 +4,7 @@ The core only ever calls ``LogReader``; whoever drives the core hands each ``Wri
 to ``LogStorage.write``, in order, and reports it as persisted once ``sync`` has returned (or at
 once, where nothing in it asks for it). Every method may raise ``StorageError``; a driver reports
 such a failure by ``storage_failed`` and never retries: after a failed sync nobody knows what is on
-the disk.
+the disk. The one exception is a ``write`` that was refused whole, for lack of room.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ class LogStorage(LogReader, Protocol):
         """Take over one write, in order. Durable only after the next ``sync``.
 
         Raises:
+            StorageFullError: there is no room now, and everything is as it was before the call.
+                The same write may be made again, and no other.
             StorageError: the write, or an earlier one, failed; no later one is accepted.
         """
         ...

@@ -105,6 +105,20 @@ class SnapshotGoneError(StorageError):
     """The snapshot that is being sent was replaced or deleted; the transfer starts anew."""
 
 
+class StorageFullError(StorageError):
+    """A storage has no room for a write at present; it has written nothing of it.
+
+    The node takes no part for as long, as if it were paused: others lead. It makes the same write
+    again by itself, and goes on when there is room.
+    """
+
+    retriable = True
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"the storage takes no writes at present: {problem}")
+
+
 class StorageFailedError(StorageError):
     """The disk failed while reading or writing. Final: the storage accepts nothing any more.
 

@@ -29,7 +29,7 @@ from streambus_protocol import (
     DescribeClusterResponse,
     ErrorCode,
 )
-from streambus_raft.errors import RaftError, TransferError
+from streambus_raft.errors import RaftError, StorageFullError, TransferError
 from streambus_raft.errors import StorageError as RaftStorageError
 from streambus_storage import StorageError
 
@@ -77,13 +77,20 @@ class ClusterBroker(Broker):
     _damage_remedy = "empty it: the broker is rebuilt from its peers"
 
     async def _make_node(self, server: DataServer, store: LogStore) -> Node:
-        with self._directory_errors():
-            try:
-                return await self._make_cluster_node(server, store)
-            except RaftStorageError as exc:
-                raise DataDirectoryError(
-                    self.config.data_dir, f"is damaged: {exc}", self._damage_remedy
-                ) from exc
+        with self._directory_errors(), self._group_errors():
+            return await self._make_cluster_node(server, store)
+
+    @contextlib.contextmanager
+    def _group_errors(self) -> Iterator[None]:
+        """Say what an error of the metadata group's log means for the data directory."""
+        path = self.config.data_dir
+        try:
+            yield
+        except StorageFullError as exc:
+            remedy = "make room on its disk, or choose another directory"
+            raise DataDirectoryError(path, f"cannot be begun: {exc}", remedy) from exc
+        except RaftStorageError as exc:
+            raise DataDirectoryError(path, f"is damaged: {exc}", self._damage_remedy) from exc
 
     async def _make_cluster_node(self, server: DataServer, store: LogStore) -> Node:
         config, random = self.config, self._doors.random
@@ -152,7 +159,8 @@ class ClusterBroker(Broker):
         return serve_cluster_apis(self.node, self.group, self.member, self.health)
 
     async def _take_part(self, stack: contextlib.AsyncExitStack, tasks: TaskGroup) -> None:
-        await stack.enter_async_context(self.group.running())
+        with self._group_errors():
+            await stack.enter_async_context(self.group.running())
         stack.push_async_callback(self.node.fetchers.stop)
         self.group.follow_addresses()
         if self.config.join:
@@ -285,6 +293,8 @@ class ClusterBroker(Broker):
         node, group = self.node, self.group
         if self.failure is not None:
             return Component("cluster", "failed", str(self.failure))
+        if group.full is not None:
+            return Component("cluster", "failed", f"no room for metadata: {group.full}")
         if not group.has_quorum:
             return Component("cluster", "failed", "no majority of the voters can be reached")
         if node.me is None:

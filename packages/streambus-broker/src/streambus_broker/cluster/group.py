@@ -184,6 +184,11 @@ class MetadataGroup:
         """Whether a leader is known; a leader without its quorum steps down by itself."""
         return self.controller is not None
 
+    @property
+    def full(self) -> str | None:
+        """Why this broker takes no part until its metadata log has room; None while it does."""
+        return self.server.metrics().full
+
     async def change_member(self, action: str, node_id: int, address: tuple[str, int]) -> None:
         """Change who takes part; on the controller.
 

@@ -127,8 +127,9 @@ class Member:
             await asyncio.sleep(self._heartbeat_s)
 
     def _storage_failed(self) -> bool:
-        """Whether this broker's log has stopped for good: it has to be let go."""
-        return isinstance(self._node.storage_error, TreeFailedError)
+        """Whether this broker's log has stopped, or its metadata has no room: it is let go."""
+        stopped = isinstance(self._node.storage_error, TreeFailedError)
+        return stopped or self._group.full is not None
 
     async def _register(self) -> None:
         node, group = self._node, self._group

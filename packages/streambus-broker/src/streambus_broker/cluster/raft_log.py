@@ -20,6 +20,7 @@ from streambus_raft import (
     Membership,
     NodeId,
     SnapshotMeta,
+    SnapshotPiece,
     StorageState,
     Term,
     Write,
@@ -31,9 +32,10 @@ from streambus_raft.errors import (
     SnapshotGoneError,
     SnapshotMismatchError,
     StorageError,
+    StorageFullError,
     UnavailableError,
 )
-from streambus_storage import DiskFullError, WriteBatch
+from streambus_storage import DiskFullError, WriteBatch, WriteStallError
 from streambus_storage import StorageError as TreeError
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class TreeLogStorage:
         random: Draws the storage's identity, once.
 
     Raises:
+        StorageFullError: It is new, and there is no room to begin it.
         StorageError: The tree cannot be read, or what it holds makes no sense.
     """
 
@@ -88,9 +91,10 @@ class TreeLogStorage:
         self._entries: list[Entry] = []
         self._start_index = 0
         self._start_term = Term(0)
-        self._full = False
         try:
             self._load(random)
+        except DiskFullError as exc:
+            raise StorageFullError(str(exc)) from exc
         except (TreeError, msgpack.UnpackException, ValueError, TypeError) as exc:
             raise StorageError(f"the metadata log cannot be read: {exc}") from exc
 
@@ -177,53 +181,35 @@ class TreeLogStorage:
         """See ``LogStorage``."""
         batch = WriteBatch()
         if write.hard_state is not None:
-            self._hard = write.hard_state
             batch.put(_HARD, msgpack.packb(list(write.hard_state)))
-        for piece in write.pieces:
-            if piece.offset == 0:
-                self._partial = piece.meta
-                self._partial_data.clear()
-            if self._partial != piece.meta or len(self._partial_data) != piece.offset:
-                raise SnapshotMismatchError(piece.meta.index, f"a piece at {piece.offset}")
-            self._partial_data += piece.data
-        if write.pieces and self._partial is not None:
-            batch.put(_PARTIAL, _pack_meta(self._partial))
-            batch.put(_PARTIAL_DATA, bytes(self._partial_data))
+        partial, received = self._partial, self._partial_data
+        if write.pieces:
+            partial, received = _with_pieces(partial, received, write.pieces)
+            batch.put(_PARTIAL, _pack_meta(partial))
+            batch.put(_PARTIAL_DATA, bytes(received))
+        start, end = self._start_index, self.last_index()
         if write.snapshot is not None:
-            self._install(write.snapshot, batch)
+            data = _whole(write.snapshot, partial, received)
+            _put_snapshot(write.snapshot, data, batch)
+            start = end = write.snapshot.index
         if write.entries:
-            self._append(write.entries, batch)
+            _put_entries(write.entries, start, end, batch)
         self._write(batch)
+        # Only what was taken over is remembered: a write that found no room is made again.
+        self._hard = write.hard_state or self._hard
+        self._partial, self._partial_data = partial, received
+        if write.snapshot is not None:
+            self._begin_at(write.snapshot, data)
+        if write.entries:
+            del self._entries[write.entries[0].index - self._start_index - 1 :]
+            self._entries += write.entries
 
-    def _install(self, meta: SnapshotMeta, batch: WriteBatch) -> None:
-        data = bytes(self._partial_data) if self._partial == meta else b""
-        if len(data) != meta.size_bytes or (data and _checksum(data) != meta.checksum):
-            raise SnapshotMismatchError(meta.index, "size or checksum is wrong")
+    def _begin_at(self, meta: SnapshotMeta, data: bytes) -> None:
+        """Begin the log anew behind a snapshot."""
         self._snapshot, self._data = meta, data
-        self._partial = None
-        self._partial_data = bytearray()
+        self._partial, self._partial_data = None, bytearray()
         self._entries = []
         self._start_index, self._start_term = meta.index, meta.term
-        batch.put(_SNAPSHOT, _pack_meta(meta))
-        batch.put(_SNAPSHOT_DATA, data)
-        batch.delete(_PARTIAL)
-        batch.delete(_PARTIAL_DATA)
-        batch.delete_range(_LOG, _LOG_END)
-        batch.put(_START, msgpack.packb([meta.index, meta.term]))
-
-    def _append(self, entries: list[Entry], batch: WriteBatch) -> None:
-        first = entries[0].index
-        if first <= self._start_index:
-            raise CompactedError(first, self.first_index())
-        if first > self.last_index() + 1:
-            raise UnavailableError(first, self.last_index())
-        if first <= self.last_index():
-            del self._entries[first - self._start_index - 1 :]
-            batch.delete_range(_entry_key(first), _LOG_END)
-        self._entries += entries
-        for entry in entries:
-            row = [entry.term, int(entry.kind), entry.data]
-            batch.put(_entry_key(entry.index), msgpack.packb(row))
 
     def save_snapshot(
         self, index: int, membership: Membership, chunks: Iterable[bytes]
@@ -256,8 +242,9 @@ class TreeLogStorage:
     def _write(self, batch: WriteBatch, *, sync: bool = False) -> None:
         try:
             self._tree.write(batch, sync=sync)
+        except (DiskFullError, WriteStallError) as exc:  # nothing was written
+            raise StorageFullError(str(exc)) from exc
         except TreeError as exc:
-            self._full = isinstance(exc, DiskFullError)
             raise StorageError(f"the metadata log cannot be written: {exc}") from exc
 
     def sync(self) -> None:
@@ -279,15 +266,60 @@ class TreeLogStorage:
             synced(exc)
 
     def condemn(self, reason: str) -> None:
-        """See ``LogStorage``. A full disk is no loss: with room, a restart goes on from there."""
-        if self._full:
-            return
+        """See ``LogStorage``."""
         self._loss = reason
         with contextlib.suppress(TreeError):  # it may be the tree that has failed
             self._tree.put(_LOSS, reason.encode(), sync=True)
 
     def close(self) -> None:
         """See ``LogStorage``; the tree is its owner's to close."""
+
+
+def _with_pieces(
+    partial: SnapshotMeta | None, received: bytearray, pieces: Iterable[SnapshotPiece]
+) -> tuple[SnapshotMeta, bytearray]:
+    """A partial snapshot as it is with more pieces; what was given stays as it is."""
+    received = bytearray(received)
+    for piece in pieces:
+        if piece.offset == 0:
+            partial = piece.meta
+            received.clear()
+        if partial != piece.meta or len(received) != piece.offset:
+            raise SnapshotMismatchError(piece.meta.index, f"a piece at {piece.offset}")
+        received += piece.data
+    assert partial is not None
+    return partial, received
+
+
+def _whole(meta: SnapshotMeta, partial: SnapshotMeta | None, received: bytearray) -> bytes:
+    """The bytes of a snapshot that was received."""
+    data = bytes(received) if partial == meta else b""
+    if len(data) != meta.size_bytes or (data and _checksum(data) != meta.checksum):
+        raise SnapshotMismatchError(meta.index, "size or checksum is wrong")
+    return data
+
+
+def _put_snapshot(meta: SnapshotMeta, data: bytes, batch: WriteBatch) -> None:
+    batch.put(_SNAPSHOT, _pack_meta(meta))
+    batch.put(_SNAPSHOT_DATA, data)
+    batch.delete(_PARTIAL)
+    batch.delete(_PARTIAL_DATA)
+    batch.delete_range(_LOG, _LOG_END)
+    batch.put(_START, msgpack.packb([meta.index, meta.term]))
+
+
+def _put_entries(entries: list[Entry], start: int, end: int, batch: WriteBatch) -> None:
+    """Put entries behind a log that holds what follows ``start``, up to and with ``end``."""
+    first = entries[0].index
+    if first <= start:
+        raise CompactedError(first, start + 1)
+    if first > end + 1:
+        raise UnavailableError(first, end)
+    if first <= end:
+        batch.delete_range(_entry_key(first), _LOG_END)
+    for entry in entries:
+        row = [entry.term, int(entry.kind), entry.data]
+        batch.put(_entry_key(entry.index), msgpack.packb(row))
 
 
 def _hard_state(row: Any) -> HardState:

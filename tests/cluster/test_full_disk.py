@@ -1,0 +1,170 @@
+"""A broker whose metadata finds no room: it stands still, others lead, and it resumes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streambus_broker.cluster.raft_log import TreeLogStorage
+from streambus_client import AsyncAdmin, AsyncConsumer, AsyncProducer
+from streambus_client.errors import ClientError
+from streambus_raft import (
+    Entry,
+    EntryKind,
+    HardState,
+    NodeId,
+    SnapshotMeta,
+    SnapshotPiece,
+    Term,
+    Write,
+    bootstrap_snapshot,
+    new_membership,
+)
+from streambus_raft.errors import StorageFullError
+from streambus_storage import LSMTree, Options
+from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
+from tests.cluster.calm import CalmCluster
+
+if TYPE_CHECKING:
+    from tests.cluster.hosts import Host
+
+TOPIC = "t"
+
+
+def fill(host: Host) -> None:
+    """Leave no room where a broker keeps its metadata."""
+    host.disk.fail("append", times=None, error=errno.ENOSPC, path="/broker/meta", effect="partial")
+
+
+@pytest.mark.parametrize("role", ["controller", "follower"])
+def test_a_broker_without_room_for_metadata_resumes_by_itself(role: str) -> None:
+    cluster = CalmCluster(3)
+    bootstrap = cluster.hosts.bootstrap
+
+    async def script() -> None:
+        await cluster.ready()
+        controller = cluster.controller()
+        host = controller
+        if role == "follower":
+            host = next(each for each in cluster.hosts.all if each is not controller)
+        async with (
+            AsyncAdmin(bootstrap, random=Random(1)) as admin,
+            AsyncProducer(bootstrap, acks="all", random=Random(2)) as producer,
+            AsyncConsumer(bootstrap, TOPIC, start="earliest", random=Random(3)) as consumer,
+        ):
+            await admin.create_topic(TOPIC, partitions=6, replication_factor=3)
+            await producer.send(TOPIC, b"before", partition=0)
+            fill(host)
+            await admin.create_topic("meanwhile", partitions=1)
+            broker = host.broker
+            assert broker is not None
+            await cluster.until(lambda: broker.group.full is not None, "it stands still")
+            assert not broker.health().ready
+            assert "no room for metadata" in str(broker.health())
+            for partition in range(6):  # whoever led it
+                await producer.send(TOPIC, b"full", partition=partition)
+            found = 0
+            while found < 7:
+                found += len(await consumer.poll(timeout=5))
+            others = [each for each in cluster.hosts.all if each is not host]
+            state = others[0].node.state  # type: ignore[union-attr]  # it serves
+            await cluster.until(lambda: state.brokers[host.node_id].fenced, "others go on alone")
+            assert all(one.leader != host.node_id for one in state.topics[TOPIC].partitions)
+            host.disk.heal()
+            await cluster.until(lambda: cluster.has_session(host.node_id), "a session again")
+            await cluster.until(lambda: broker.health().ready, "it is ready")
+            await cluster.until(
+                lambda: all(len(one.in_sync) == 3 for one in state.topics[TOPIC].partitions),
+                "in sync again",
+            )
+            assert "meanwhile" in broker.node.state.topics
+            assert (host.starts, broker.failure) == (1, None)
+
+    cluster.run(script)
+
+
+def test_without_room_anywhere_the_cluster_stands_still_and_resumes() -> None:
+    cluster = CalmCluster(4)
+    bootstrap = cluster.hosts.bootstrap
+
+    async def script() -> None:
+        await cluster.ready()
+        async with (
+            AsyncAdmin(bootstrap, random=Random(1), request_timeout_ms=3000) as admin,
+            AsyncProducer(bootstrap, acks="all", random=Random(2)) as producer,
+            AsyncConsumer(bootstrap, TOPIC, start="earliest", random=Random(3)) as consumer,
+        ):
+            await admin.create_topic(TOPIC, partitions=1, replication_factor=3)
+            await producer.send(TOPIC, b"before")
+            for host in cluster.hosts.all:
+                fill(host)
+            # What needs no change of metadata goes on.
+            await producer.send(TOPIC, b"full")
+            assert [each.value for each in await consumer.poll(timeout=5)] == [b"before", b"full"]
+            with pytest.raises(ClientError) as caught:
+                await admin.create_topic("refused", partitions=1)
+            assert caught.value.retriable
+            await asyncio.sleep(20)
+            for host in cluster.hosts.all:
+                assert host.broker is not None
+                assert host.broker.failure is None
+                host.disk.heal()
+            await producer.send(TOPIC, b"after")
+            await cluster.ready()
+            with contextlib.suppress(ClientError):  # the first try may have come through yet
+                await admin.create_topic("refused", partitions=1)
+            assert {each.name for each in await admin.list_topics()} == {TOPIC, "refused"}
+
+    cluster.run(script)
+
+
+def test_a_write_of_the_metadata_log_that_found_no_room_has_changed_nothing() -> None:
+    disk = SimulatedFileSystem()
+
+    def opened() -> LSMTree:
+        scheduler = SimulatedScheduler(1, clock=SimulatedClock())
+        return LSMTree.open("/meta", Options(file_system=disk, scheduler=scheduler))
+
+    membership = new_membership((NodeId(1), NodeId(2), NodeId(3)))
+    begin = bootstrap_snapshot(membership)
+
+    def entries(first: int, last: int, term: int) -> list[Entry]:
+        return [
+            Entry(index, Term(term), EntryKind.COMMAND, b"%d of %d" % (index, term))
+            for index in range(first, last + 1)
+        ]
+
+    later = SnapshotMeta(9, Term(3), membership, 3, 0)
+    writes = [
+        Write(1, None, (SnapshotPiece(begin, 0, b""),), begin, [], must_sync=True),
+        Write(2, HardState(Term(1), NodeId(2), 0), (), None, entries(1, 4, 1), must_sync=True),
+        Write(3, HardState(Term(2), NodeId(3), 2), (), None, entries(3, 6, 2), must_sync=True),
+        Write(4, None, (SnapshotPiece(later, 0, b"ab"),), None, [], must_sync=True),
+        Write(5, None, (SnapshotPiece(later, 2, b"c"),), None, entries(7, 7, 2), must_sync=True),
+    ]
+
+    def seen(storage: TreeLogStorage) -> tuple[object, ...]:
+        first, last = storage.first_index(), storage.last_index()
+        held = storage.entries(first, last + 1, 1 << 20) if first <= last else []
+        return storage.state(), first, last, held
+
+    with opened() as tree:
+        storage = TreeLogStorage(tree, Random(1))
+        for write in writes:
+            before = seen(storage)
+            disk.fail("append", times=None, error=errno.ENOSPC, effect="partial")
+            for _ in range(2):
+                with pytest.raises(StorageFullError):
+                    storage.write(write)
+                assert seen(storage) == before
+            disk.heal()
+            storage.write(write)
+            assert seen(storage) != before
+        after = seen(storage)
+    with opened() as tree:
+        assert seen(TreeLogStorage(tree, Random(2))) == after
