@@ -2,19 +2,23 @@
 
 Runs one simulation for each seed and prints how much was simulated, how fast, and what went wrong
 on the way. A seed that breaks a rule is run again and printed as a conversation; the exit code is 1
-then.
+then. With ``--servers`` it plays whole servers, on disks that lose power at any call.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from streambus_raft.testing import Simulation, format_trace, plan_of
+from tests.raft.power_cuts import simulate as simulate_power_cuts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streambus_raft.testing import Report
 
 LINES_SHOWN = 120
@@ -32,7 +36,13 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--seed", type=int, help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: print all that happens")
+    parser.add_argument(
+        "--servers", action="store_true", help="play whole servers, and cut their power"
+    )
     options = parser.parse_args(arguments)
+    if options.servers:
+        seeds = range(options.first, options.first + options.seeds)
+        return run_servers([options.seed] if options.seed is not None else seeds, options.minutes)
     if options.seed is not None:
         return run_one(options.seed, trace=options.trace)
     return run_many(options.first, options.seeds, options.minutes, keep_going=options.keep_going)
@@ -93,6 +103,39 @@ def run_many(first: int, count: int, minutes: float | None, *, keep_going: bool)
     )
     print(f"{events} events, {operations} client operations, {committed} entries committed")
     print("faults:", ", ".join(f"{name} {number}" for name, number in faults.most_common()))
+    return 1 if failed else 0
+
+
+def run_servers(seeds: Sequence[int], minutes: float | None) -> int:
+    """Play whole servers, seed after seed; 0 if every one held, else 1."""
+    logging.getLogger("streambus_raft").setLevel(logging.CRITICAL)  # every cut is logged, at length
+    began, spoke = time.monotonic(), time.monotonic()
+    cpu = time.process_time()
+    seconds, cuts, acknowledged = 0.0, 0, 0
+    held: list[int] = []
+    failed: list[int] = []
+    for seed in seeds:
+        try:
+            report = simulate_power_cuts(seed)
+        except Exception as exc:  # noqa: BLE001  # whatever goes wrong is what is looked for
+            failed.append(seed)
+            print(f"seed {seed} fails: {type(exc).__name__}: {exc}", flush=True)
+            continue
+        held.append(seed)
+        seconds += report.seconds
+        cuts += report.cuts
+        acknowledged += report.acknowledged
+        now = time.monotonic()
+        if now - spoke > 30:
+            spoke = now
+            print(f"  {len(held)} seeds hold, {len(failed)} fail, the last was {seed}", flush=True)
+        if minutes is not None and now - began > minutes * 60:
+            break
+    tried = [*held, *failed]
+    print(f"seeds {min(tried)} to {max(tried)}: {len(held)} seeds hold", end="")
+    print(f", {len(failed)} fail: {failed}" if failed else ", none fails")
+    print(f"simulated {seconds:.0f} s in {time.process_time() - cpu:.1f} CPU seconds")
+    print(f"{cuts} power cuts, {acknowledged} commands acknowledged")
     return 1 if failed else 0
 
 

@@ -388,7 +388,7 @@ def test_two_lives_of_a_node_with_one_seed_use_other_tickets() -> None:
         async with running(1) as cluster:
             for _ in range(2):
                 server = await cluster.leader()
-                tickets.append(server._proposals._next_ticket)
+                tickets.append(server._engine.proposals._next_ticket)
                 await cluster.stop(1)
                 await cluster.start(1, (1,))
         assert abs(tickets[0] - tickets[1]) > 1_000_000

@@ -147,7 +147,7 @@ def test_a_node_that_fails_without_a_leader_tells_its_supervisor() -> None:
 
                 group.start_soon(supervise)
                 await anyio.sleep(0)
-                one._driver.fail(StorageFailedError("/log", OSError(28, "the disk is full")))
+                one._engine.driver.fail(StorageFailedError("/log", OSError(28, "the disk is full")))
 
     run(test)
 

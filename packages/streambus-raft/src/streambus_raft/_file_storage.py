@@ -2,13 +2,8 @@
 
 How it works: :meth:`FileLogStorage.write` only encodes and queues, so the event loop is never held
 up by a disk; :meth:`FileLogStorage.sync` carries out what is queued, in order, with one
-``fdatasync`` for all of it (group commit), and may be called from another thread. Whatever was
-written can be read at once.
-
-Order on the disk, and why it is safe to stop between any two calls: data before the name that
-leads to it, a snapshot before the record that drops the log it replaces, a compaction's record
-before the segments that it makes superfluous are removed. ``docs/formats/raft-log.md`` has the
-bytes.
+``fdatasync`` for all of it (group commit), and may be called from another thread (``_log_writer``).
+Whatever was written can be read at once. ``docs/formats/raft-log.md`` has the bytes.
 
 A failed write or sync is final: the kernel may have dropped what it could not write, so nothing
 that was written since the last good sync is known to exist. Everything later is refused.
@@ -19,12 +14,11 @@ from __future__ import annotations
 import contextlib
 import os.path
 import threading
-from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from streambus_raft._entry import ENTRY_OVERHEAD_BYTES, entries_bytes, limit_bytes
 from streambus_raft._files import RealFileSystem
-from streambus_raft._log_creation import create_log, encode_opening, read_identity
+from streambus_raft._log_creation import create_log, read_identity
 from streambus_raft._log_index import LogIndex, Place
 from streambus_raft._log_records import (
     CheckpointRecord,
@@ -37,14 +31,10 @@ from streambus_raft._log_records import (
     encode_reset,
 )
 from streambus_raft._log_recovery import TornTail, recover_log, segment_name
-from streambus_raft._segment import (
-    SEGMENT_BYTES_LIMIT,
-    decode_record,
-    encode_record,
-    framed_bytes,
-)
+from streambus_raft._log_writer import DropStep, InstallStep, LogWriter
+from streambus_raft._segment import SEGMENT_BYTES_LIMIT, decode_record, framed_bytes
 from streambus_raft._snapshot_files import SnapshotFiles
-from streambus_raft._storage import EMPTY_SNAPSHOT, SnapshotMeta, SnapshotPiece, StorageState, Write
+from streambus_raft._storage import EMPTY_SNAPSHOT, SnapshotMeta, StorageState, Write
 from streambus_raft._types import NUMBER_MAX, Index, Term
 from streambus_raft.errors import (
     ConfigError,
@@ -59,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streambus_raft._entry import Entry
-    from streambus_raft._files import AppendFile, DirectoryLock, FileSystem
+    from streambus_raft._files import DirectoryLock, FileSystem
     from streambus_raft._membership import Membership
 
 SEGMENT_BYTES_MIN: Final = 4096
@@ -68,19 +58,6 @@ CACHE_BYTES_DEFAULT: Final = 64 << 20
 CONDEMNED: Final = "condemned"
 RECORD_ENTRIES_BYTES: Final = 1 << 20
 """Entries are split into records of about this size, so that an old one is read back cheaply."""
-
-
-class _Rotate(NamedTuple):
-    number: int
-    opening: bytes
-
-
-class _Install(NamedTuple):
-    meta: SnapshotMeta
-
-
-class _DropBelow(NamedTuple):
-    segment: int
 
 
 class FileLogStorage:
@@ -103,8 +80,6 @@ class FileLogStorage:
 
     Attributes:
         torn: What a crash had left unfinished and opening cut off, or None.
-        sync_count: How many syncs of the log succeeded.
-        written_bytes: How many bytes were written to segments.
 
     Raises:
         StorageLockedError: another process, or another object, has the directory open.
@@ -133,23 +108,25 @@ class FileLogStorage:
             raise ConfigError(f"cache_bytes {cache_bytes} or node_id {node_id} is out of range")
         self.directory = os.path.abspath(os.fspath(directory))
         self.torn: TornTail | None = None
-        self.sync_count = 0
-        self.written_bytes = 0
         self._files: FileSystem = files or RealFileSystem()
-        self._segment_bytes = segment_bytes
         self._cache_bytes = cache_bytes
-        self._queue: deque[bytes | SnapshotPiece | _Rotate | _Install | _DropBelow] = deque()
         self._flush_lock = threading.Lock()
         self._index_lock = threading.Lock()
         self._snapshot_lock = threading.Lock()
         self._failure: StorageError | None = None
         self._loss: str | None = None
         self._closed = False
-        self._file: AppendFile | None = None
-        self._dirty = False
         self._lock: DirectoryLock | None = None
         self._pending_snapshot: SnapshotMeta | None = None
         self._snapshots = SnapshotFiles(self._files, self.directory)
+        self._writer = LogWriter(
+            self._files,
+            self.directory,
+            segment_bytes,
+            self._snapshots,
+            self._snapshot_lock,
+            self._checkpoint,
+        )
         try:
             self._files.make_directory(self.directory)
             self._lock = self._files.lock(self._path("lock"))
@@ -181,15 +158,8 @@ class FileLogStorage:
         self._index = recovered.log
         if not recovered.segments:
             self._loss = f"{self.directory} has its identity file, but the log itself is gone"
-            self._number = self._position = self._file_number = self._file_position = 0
-            self._synced = (0, 0)
             return
-        self._number = self._file_number = recovered.segments[-1]
-        self._position = self._file_position = recovered.position
-        self._file = self._files.open_append(self._path(segment_name(self._number)))
-        self._file.sync()  # what is read here may only be in the kernel's memory so far
-        self._files.sync_directory(self.directory)
-        self._synced = (self._number, self._position)
+        self._writer.open(recovered.segments[-1], recovered.position)
         for number in recovered.leftovers:
             self._files.unlink(self._path(segment_name(number)))
         self._reconcile()
@@ -204,9 +174,29 @@ class FileLogStorage:
             problem = f"it begins behind {index.start_index}, its snapshot is at {snapshot.index}"
             raise LogDamagedError(self.directory, 0, problem)
         if snapshot.index > index.last_index or (index.term(snapshot.index) != snapshot.term):
-            self._record(encode_reset(snapshot.index, snapshot.term))
+            self._writer.append(encode_reset(snapshot.index, snapshot.term))
             self._index = LogIndex(snapshot.index, snapshot.term)
-            self._flush()
+            self._writer.flush()
+
+    def _checkpoint(self) -> CheckpointRecord:
+        index = self._index
+        return CheckpointRecord(
+            self._hard_state,
+            index.start_index,
+            index.start_term,
+            index.last_index,
+            index.last_term,
+        )
+
+    @property
+    def sync_count(self) -> int:
+        """How many syncs of the log succeeded."""
+        return self._writer.sync_count
+
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes were written to segments."""
+        return self._writer.written_bytes
 
     # --- what the core reads ---
 
@@ -294,14 +284,14 @@ class FileLogStorage:
         self._usable()
         with self._index_lock:
             if write.hard_state is not None:
-                self._record(encode_hard_state(write.hard_state))
+                self._writer.append(encode_hard_state(write.hard_state))
                 self._hard_state = write.hard_state
-            self._queue.extend(write.pieces)
+            self._writer.queue(*write.pieces)
             if write.snapshot is not None:
                 meta = write.snapshot
-                self._queue.append(_Install(meta))
+                self._writer.queue(InstallStep(meta))
                 self._pending_snapshot = meta
-                self._record(encode_reset(meta.index, meta.term))
+                self._writer.append(encode_reset(meta.index, meta.term))
                 self._index = LogIndex(meta.index, meta.term)
             if write.entries:
                 self._append(write.entries)
@@ -310,39 +300,13 @@ class FileLogStorage:
         while entries:
             part = limit_bytes(entries, RECORD_ENTRIES_BYTES)
             body = encode_entries(part)
-            number, position = self._record(body)
+            number, position = self._writer.append(body)
             place = Place(part[0].index, number, position, framed_bytes(len(body)))
             self._index.append(part, place)
             if len(part) == len(entries):
                 break
             entries = entries[len(part) :]
-        self._index.evict(self._cache_bytes, self._synced)
-
-    def _record(self, body: bytes) -> tuple[int, int]:
-        """Queue a record and return where it will lie; begin a new segment if this one is full."""
-        size = framed_bytes(len(body))
-        if self._position + size > self._segment_bytes:
-            index = self._index
-            checkpoint = CheckpointRecord(
-                self._hard_state,
-                index.start_index,
-                index.start_term,
-                index.last_index,
-                index.last_term,
-            )
-            opening = encode_opening(self._number + 1, self._position, checkpoint)
-            if self._position > len(opening):  # else the record itself is larger than a segment
-                self._number += 1
-                self._position = len(opening)
-                self._queue.append(_Rotate(self._number, opening))
-        position = self._position
-        if position + size > SEGMENT_BYTES_LIMIT:
-            raise StorageError(f"a record of {size} bytes does not fit into any segment")
-        synced_number, synced = self._synced
-        known = synced if synced_number == self._number else 0
-        self._queue.append(encode_record(body, self._number, position, known))
-        self._position += size
-        return self._number, position
+        self._index.evict(self._cache_bytes, self._writer.synced)
 
     def sync(self) -> None:
         """See ``LogStorage``. Blocks for the disk.
@@ -353,78 +317,13 @@ class FileLogStorage:
         with self._flush_lock:
             self._usable()
             try:
-                self._flush()
+                self._writer.flush()
             except OSError as exc:
                 self._failure = StorageFailedError(self.directory, exc)
                 raise self._failure from exc
             except StorageError as exc:
                 self._failure = exc
                 raise
-
-    def _flush(self) -> None:
-        queue, parts = self._queue, []
-        for _ in range(len(queue)):
-            step = queue.popleft()
-            if isinstance(step, bytes):
-                parts.append(step)
-                continue
-            self._put(parts)
-            parts = []
-            if isinstance(step, SnapshotPiece):
-                self._sync_file()  # a piece must not outlive the term it came in
-                with self._snapshot_lock:
-                    self._snapshots.add_piece(step)
-                if not queue or not isinstance(queue[0], SnapshotPiece):
-                    self._snapshots.sync_pieces()
-            elif isinstance(step, _Install):
-                self._sync_file()
-                with self._snapshot_lock:
-                    self._snapshots.complete(step.meta)
-            elif isinstance(step, _Rotate):
-                self._rotate(step)
-            else:
-                self._sync_file()
-                self._drop_below(step.segment)
-        self._put(parts)
-        self._sync_file()
-
-    def _put(self, parts: list[bytes]) -> None:
-        if parts:
-            assert self._file is not None
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._dirty = True
-            self._file.write(data)
-            self._file_position += len(data)
-            self.written_bytes += len(data)
-
-    def _sync_file(self) -> None:
-        if self._dirty:
-            assert self._file is not None
-            self._file.sync()
-            self._dirty = False
-            self.sync_count += 1
-            self._synced = (self._file_number, self._file_position)
-
-    def _rotate(self, step: _Rotate) -> None:
-        """Close the full segment, durable, and make the next one durable before its use."""
-        self._sync_file()
-        assert self._file is not None
-        self._file.close()
-        self._file = self._files.open_append(self._path(segment_name(step.number)))
-        self._file_number, self._file_position = step.number, 0
-        self._put([step.opening])
-        self._sync_file()
-        self._files.sync_directory(self.directory)
-
-    def _drop_below(self, segment: int) -> None:
-        """Remove the segments that no entry lies in any more, oldest first."""
-        limit = segment_name(segment)
-        names = self._files.list_directory(self.directory)
-        dropped = [name for name in names if name.endswith(".seg") and name < limit]
-        for name in dropped:
-            self._files.unlink(self._path(name))
-        if dropped:
-            self._files.sync_directory(self.directory)
 
     def save_snapshot(
         self, index: Index, membership: Membership, chunks: Iterable[bytes]
@@ -452,10 +351,10 @@ class FileLogStorage:
         if index <= self._index.start_index:
             return
         with self._index_lock:
-            self._record(encode_compact(index, self._index.term(index)))
+            self._writer.append(encode_compact(index, self._index.term(index)))
             self._index.compact(index)
             first_needed = self._index.first_segment
-        self._queue.append(_DropBelow(self._number if first_needed is None else first_needed))
+        self._writer.queue(DropStep(self._writer.number if first_needed is None else first_needed))
 
     def condemn(self, reason: str) -> None:
         """See ``LogStorage``: a file beside the log says so to every later opening.
@@ -483,9 +382,9 @@ class FileLogStorage:
             with self._flush_lock:
                 if self._failure is None and self._loss is None:
                     # The record tells the next opening that everything before it was durable.
-                    self._flush()
-                    self._record(encode_hard_state(self._hard_state))
-                    self._flush()
+                    self._writer.flush()
+                    self._writer.append(encode_hard_state(self._hard_state))
+                    self._writer.flush()
         except OSError as exc:
             raise StorageFailedError(self.directory, exc) from exc
         finally:
@@ -502,9 +401,7 @@ class FileLogStorage:
 
     def _release(self) -> None:
         self._snapshots.close()
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
+        self._writer.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None

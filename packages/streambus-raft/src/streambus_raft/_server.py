@@ -5,19 +5,14 @@
         answer = await server.propose(b"command")
         value = await server.read("query")
 
-Theory of operation: callers put what they want into bookkeeping and wait; one task, woken at most
-once per loop turn, runs ``Driver.turn``, which does everything that does not block. Beside it run
-a clock that ticks, the transport's tasks, a thread that syncs the storage (if the storage needs
-one), and now and then a thread that writes or restores a snapshot. Everything else is on the
-loop's thread, so nothing here is locked.
+What runs behind it is in ``_engine``.
 """
 
 from __future__ import annotations
 
-import logging
-import random as random_module
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -25,20 +20,16 @@ import anyio
 from streambus_raft._client_session import ClientSession, propose_until_answered
 from streambus_raft._collector import Collector
 from streambus_raft._config import Config
-from streambus_raft._core import RaftCore
-from streambus_raft._driver import Driver
+from streambus_raft._engine import Engine
 from streambus_raft._envelope import OPEN_SESSION, SessionRequest
-from streambus_raft._event_loop import Signal, run_blocking, running_event_loop
+from streambus_raft._event_loop import run_blocking
 from streambus_raft._founding import begin_log
 from streambus_raft._membership import Change, ChangeKind, Membership, new_membership
 from streambus_raft._metrics import Leadership, ServerMetrics
-from streambus_raft._persister import Persister
-from streambus_raft._proposals import Proposals
 from streambus_raft._reading import PendingRead
-from streambus_raft._replica import Replica
 from streambus_raft._sessions import EXPIRE_AFTER_ENTRIES_DEFAULT
-from streambus_raft._snapshotting import Snapshotting
-from streambus_raft._types import NUMBER_MAX, NodeId, Role
+from streambus_raft._types import NUMBER_MAX, NodeId
+from streambus_raft._watch import Watch
 from streambus_raft.errors import (
     BusyError,
     ConfigError,
@@ -55,21 +46,13 @@ if TYPE_CHECKING:
     from random import Random
     from types import TracebackType
 
-    from anyio.abc import TaskGroup
-
-    from streambus_raft._event_loop import EventLoop, Waiter
-    from streambus_raft._ready import Standing
+    from streambus_raft._event_loop import Waiter
     from streambus_raft._state_machine import StateMachine
     from streambus_raft._storage import LogStorage, SnapshotMeta
     from streambus_raft._transport import Transport
 
-logger = logging.getLogger("streambus_raft.server")
-
 ENVELOPE_BYTES = 128
 """What an envelope may add to a command."""
-TICKS_AT_ONCE_MAX = 2
-"""After a pause of the whole process only so many ticks are made up for: a node must not campaign,
-or give up its office, before it has read what arrived while it slept."""
 
 
 class RaftServer:
@@ -141,25 +124,27 @@ class RaftServer:
         self._begin_log = partial(
             begin_log, storage, self.config.node_id, founders, bootstrap=bootstrap, join=join
         )
+        self._watch = Watch()
+        self._patience_ticks = patience_ticks or 4 * self.config.election_ticks
+        self._make_engine = partial(
+            Engine,
+            self.config,
+            state_machine,
+            storage,
+            transport,
+            self._watch,
+            random or SystemRandom(),
+            forward=forward,
+            snapshot_log_bytes=snapshot_log_bytes,
+            keep_entries=keep_entries,
+            patience_ticks=self._patience_ticks,
+        )
         self._storage = storage
         self._transport = transport
-        self._random = random or random_module.SystemRandom()
-        self._replica = Replica(state_machine)
-        self._forward = forward
-        self._snapshot_log_bytes = snapshot_log_bytes
-        self._keep_entries = keep_entries
-        self._patience_ticks = patience_ticks or 4 * self.config.election_ticks
         self._command_bytes_max = self.config.command_bytes_max - ENVELOPE_BYTES
         self._stopped: str | None = "it was not started"
         self._run_context = self._running()
-        self._watchers: dict[Signal, None] = {}
-        self._leadership = Leadership(None, 0, is_leader=False)
-        self._loop: EventLoop
-        self._signal: Signal
-        self._driver: Driver
-        self._proposals: Proposals
-        self._group: TaskGroup
-        self._snapshotting: Snapshotting
+        self._engine: Engine
 
     # --- running ---
 
@@ -186,92 +171,16 @@ class RaftServer:
         """Everything that lives as long as the server does."""
         try:
             await run_blocking(self._begin_log)
-            persister = self._assemble()
-            try:
-                carrying = self._transport.running(self._driver)
-                async with carrying, anyio.create_task_group() as group:
-                    self._group = group
-                    group.start_soon(self._run)
-                    group.start_soon(self._tick)
-                    try:
-                        yield
-                    finally:
-                        self._driver.release_all("it was stopped")
-                        self._wake_watchers()
-                        group.cancel_scope.cancel()
-            finally:
-                await run_blocking(persister.stop)
+            self._engine = self._make_engine()
+            async with self._engine.running():
+                yield
         finally:
             self._storage.close()
-
-    def _assemble(self) -> Persister:
-        self._loop = running_event_loop()
-        self._signal = Signal(self._loop)
-        # No two lives of a node may draw alike, even from one seed: an entry or an answer that was
-        # meant for the earlier life would find a caller of this one.
-        life = f"{self._random.getrandbits(64)} {anyio.current_time()}"
-        chance = random_module.Random(life)  # noqa: S311 - election timeouts and tickets, no secret
-        self._proposals = Proposals(self.node_id, chance.randrange(1, NUMBER_MAX // 2))
-        core = RaftCore(self.config, self._storage, chance)
-        self._driver = Driver(
-            core,
-            self._storage,
-            self._transport,
-            self._replica,
-            self._proposals,
-            self._signal,
-            forward=self._forward,
-            patience_ticks=self._patience_ticks,
-            sent_on_bytes_max=self.config.uncommitted_bytes_max,
-            on_standing=self._note_standing,
-            on_restore=self._begin_restore,
-        )
-        persister = Persister(self._storage, self._loop, self._driver.persisted)
-        self._driver.persister = persister
-        self._snapshotting = Snapshotting(
-            self._driver, self._replica, self._storage, self._keep_entries
-        )
-        return persister
-
-    def _wake_watchers(self) -> None:
-        for watcher in self._watchers:
-            watcher.set()
-
-    async def _run(self) -> None:
-        """The one task that drives everything."""
-        driver, signal, snapshotting = self._driver, self._signal, self._snapshotting
-        limit = self._snapshot_log_bytes
-        while True:
-            driver.turn()
-            if driver.failure is not None:  # whatever it changed of this node's standing, or not
-                self._wake_watchers()
-            if limit and driver.applied_bytes >= limit and not snapshotting.is_busy:
-                self._group.start_soon(snapshotting.save_quietly)
-            await signal.wait()
-
-    async def _tick(self) -> None:
-        length = self.config.tick_seconds
-        due = anyio.current_time() + length
-        while True:
-            await anyio.sleep_until(due)
-            now = anyio.current_time()
-            missed = max(0, int((now - due) / length))
-            self._driver.tick(now, min(1 + missed, TICKS_AT_ONCE_MAX))
-            due += (1 + missed) * length
-
-    def _begin_restore(self, meta: SnapshotMeta) -> None:
-        self._group.start_soon(self._snapshotting.restore, meta)
-
-    def _note_standing(self, standing: Standing) -> None:
-        self._leadership = Leadership(
-            standing.leader or None, standing.term, standing.role == Role.LEADER
-        )
-        self._wake_watchers()
 
     def _check_running(self) -> None:
         if self._stopped is not None:
             raise StoppedError(self._stopped)
-        failure = self._driver.failure
+        failure = self._engine.driver.failure
         if failure is not None:
             raise StoppedError(str(failure)) from failure
 
@@ -298,13 +207,13 @@ class RaftServer:
             SessionError: the session's request was refused.
             StoppedError: the server does not run, or takes no part any more. Not proposed.
         """
-        if self._stopped is not None or self._driver.failure is not None:
+        if self._stopped is not None or self._engine.driver.failure is not None:
             self._check_running()
         if len(command) > self._command_bytes_max:
             raise ProposalTooLargeError(len(command), self._command_bytes_max)
-        waiter = self._loop.create_waiter()
-        self._proposals.add(command, request, waiter)
-        self._signal.set()
+        waiter = self._engine.loop.create_waiter()
+        self._engine.proposals.add(command, request, waiter)
+        self._engine.signal.set()
         return await waiter
 
     async def propose_many(self, commands: Sequence[bytes]) -> list[Any]:
@@ -322,10 +231,10 @@ class RaftServer:
         largest = max(map(len, commands))
         if largest > self._command_bytes_max:
             raise ProposalTooLargeError(largest, self._command_bytes_max)
-        waiter: Waiter[list[Any]] = self._loop.create_waiter()
+        waiter: Waiter[list[Any]] = self._engine.loop.create_waiter()
         for command, slot in zip(commands, Collector(waiter, len(commands)).slots(), strict=True):
-            self._proposals.add(command, None, slot)
-        self._signal.set()
+            self._engine.proposals.add(command, None, slot)
+        self._engine.signal.set()
         return await waiter
 
     async def open_session(
@@ -367,14 +276,14 @@ class RaftServer:
             Exception: whatever ``StateMachine.query`` raises.
         """
         self._check_running()
-        driver = self._driver
+        driver = self._engine.driver
         if lease:
             index = driver.core.read_lease(anyio.current_time())
             if index is not None and index <= driver.applied_index and not driver.is_restoring:
-                return self._replica.query(query)
-        waiter = self._loop.create_waiter()
+                return self._engine.replica.query(query)
+        waiter = self._engine.loop.create_waiter()
         driver.reading.add(PendingRead(query, waiter, driver.ticks + self._patience_ticks))
-        self._signal.set()
+        self._engine.signal.set()
         return await waiter
 
     def read_local(self, query: Any) -> Any:
@@ -385,9 +294,9 @@ class RaftServer:
             StoppedError: the server does not run, or takes no part any more.
         """
         self._check_running()
-        if self._driver.is_restoring:
+        if self._engine.driver.is_restoring:
             raise BusyError(1, 0, "restored snapshots")
-        return self._replica.query(query)
+        return self._engine.replica.query(query)
 
     # --- membership and leadership ---
 
@@ -406,18 +315,18 @@ class RaftServer:
             StoppedError: the server does not run, or takes no part any more.
         """
         changes = list(changes)
-        deadline = self._driver.ticks + self._patience_ticks
+        deadline = self._engine.driver.ticks + self._patience_ticks
         while True:
             self._check_running()
             try:
-                proposal = self._driver.core.propose_membership(changes)
+                proposal = self._engine.driver.core.propose_membership(changes)
                 break
             except MembershipPendingError:
-                if self._driver.ticks >= deadline:
+                if self._engine.driver.ticks >= deadline:
                     raise
             await anyio.sleep(self.config.tick_seconds)
-        waiter: Waiter[Membership] = self._loop.create_waiter()
-        self._driver.expect_membership(proposal, waiter)
+        waiter: Waiter[Membership] = self._engine.loop.create_waiter()
+        self._engine.driver.expect_membership(proposal, waiter)
         return await waiter
 
     async def add_learner(self, node: int) -> Membership:
@@ -443,8 +352,8 @@ class RaftServer:
             StoppedError: the server does not run, or takes no part any more.
         """
         self._check_running()
-        self._driver.core.transfer_leadership(NodeId(target))
-        self._signal.set()
+        self._engine.driver.core.transfer_leadership(NodeId(target))
+        self._engine.signal.set()
         patience = 2 * self.config.election_ticks * self.config.tick_seconds
         with anyio.move_on_after(patience):
             async with aclosing(self.watch_leadership()) as watch:
@@ -456,7 +365,7 @@ class RaftServer:
     @property
     def leadership(self) -> Leadership:
         """Who leads, as far as this node knows."""
-        return self._leadership
+        return self._watch.leadership
 
     async def watch_leadership(self) -> AsyncGenerator[Leadership, None]:
         """Yield who leads, now and whenever it changes; a slow reader sees the newest alone.
@@ -467,19 +376,15 @@ class RaftServer:
             StoppedError: the server does not run, or takes no part any more.
         """
         self._check_running()
-        watcher = Signal(self._loop)
-        self._watchers[watcher] = None
-        try:
+        with self._watch.watcher(self._engine.loop) as watcher:
             seen = None
             while True:
-                if self._leadership != seen:
-                    seen = self._leadership
+                if self._watch.leadership != seen:
+                    seen = self._watch.leadership
                     yield seen
                 else:
                     await watcher.wait()
                     self._check_running()
-        finally:
-            del self._watchers[watcher]
 
     async def wait_for_leader(self) -> int:
         """Return the leader's node id as soon as one is known.
@@ -505,18 +410,15 @@ class RaftServer:
             StoppedError: the server does not run, or takes no part any more.
         """
         self._check_running()
-        return await self._snapshotting.save()
+        return await self._engine.snapshotting.save()
 
     async def wait_failed(self) -> RaftError:
         """Wait until this node takes no part any more, and return why; for a supervisor."""
-        watcher = Signal(self._loop)
-        self._watchers[watcher] = None
-        try:
-            while self._driver.failure is None:
+        driver = self._engine.driver
+        with self._watch.watcher(self._engine.loop) as watcher:
+            while driver.failure is None:
                 await watcher.wait()
-            return self._driver.failure
-        finally:
-            del self._watchers[watcher]
+            return driver.failure
 
     def metrics(self) -> ServerMetrics:
         """Describe this node at this moment. Cost: a copy of what the core knows.
@@ -526,17 +428,17 @@ class RaftServer:
         """
         if self._stopped == "it was not started":
             raise StoppedError(self._stopped)
-        driver = self._driver
+        driver = self._engine.driver
         return ServerMetrics(
             status=driver.core.status(),
             applied_index=driver.applied_index,
             commands_applied=driver.applied_count,
-            proposals_pending=self._proposals.group_count,
+            proposals_pending=self._engine.proposals.group_count,
             reads_pending=driver.reading.pending_count,
-            sessions=len(self._replica.sessions),
-            snapshots_saved=self._snapshotting.saved_count,
-            snapshots_failed=self._snapshotting.failed_count,
-            snapshots_restored=self._snapshotting.restored_count,
+            sessions=len(self._engine.replica.sessions),
+            snapshots_saved=self._engine.snapshotting.saved_count,
+            snapshots_failed=self._engine.snapshotting.failed_count,
+            snapshots_restored=self._engine.snapshotting.restored_count,
             messages_rejected=driver.rejected_messages,
             failure=str(driver.failure) if driver.failure else None,
             full=str(driver.full) if driver.full else None,
