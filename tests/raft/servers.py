@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ["asyncio", "uvloop", "trio"]
 TICK_SECONDS = 0.01
+DISK_TICK_SECONDS = 0.05
+"""Where syncs of a real disk, perhaps a busy one, must not cost a leader its office."""
 
 
 class Register:
@@ -89,7 +91,8 @@ class Cluster:
             transport = self.make_transport(node)
         options = {**self._options, **options}
         limits = options.pop("limits", {})
-        config = Config(node_id=NodeId(node), tick_seconds=TICK_SECONDS, **limits)
+        limits = {"tick_seconds": TICK_SECONDS, **limits}
+        config = Config(node_id=NodeId(node), **limits)
         options.setdefault("bootstrap", not (node in self.machines or options.get("join")))
         self.machines[node] = self.make_machine(node)
         return RaftServer(

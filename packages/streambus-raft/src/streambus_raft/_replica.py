@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streambus_raft._envelope import OPEN_SESSION, Envelope, SessionRequest
 from streambus_raft._sessions import Sessions
-from streambus_raft.errors import SessionError, StateMachineError, StorageError
+from streambus_raft.errors import StateMachineError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,43 +46,38 @@ class Replica:
         self.index = index
         if envelope.requests is None:
             return self._apply_plain(index, envelope.commands)
-        answers: list[Any] = []
+        answers: list[Any] = [None] * len(envelope.commands)
         fresh: list[bytes] = []
-        owners: list[SessionRequest | None] = []
-        seen: set[tuple[int, int]] = set()
-
-        def flush() -> None:
-            if fresh:
-                for answer, owner in zip(self._apply_plain(index, fresh), owners, strict=True):
-                    if owner is not None:
-                        self._keep(index, owner, answer)
-                    answers.append(answer)
-                fresh.clear()
-                owners.clear()
-                seen.clear()
-
-        for command, request in zip(envelope.commands, envelope.requests, strict=True):
-            if request is None:
-                fresh.append(command)
-                owners.append(None)
-                continue
-            if request[:2] in seen or request.session == OPEN_SESSION:
-                flush()  # its verdict depends on what comes before it in this entry
-            verdict = self._judge(index, request)
-            if verdict is None:
-                fresh.append(command)
-                owners.append(request)
-                seen.add(request[:2])
-            else:
-                flush()
-                answers.append(verdict[0] if isinstance(verdict, tuple) else verdict)
-        flush()
+        places: list[int] = []  # of each fresh command: where its answer goes
+        first: dict[tuple[int, int], int] = {}  # of each fresh request: where its answer goes
+        repeated: list[tuple[int, int]] = []  # (where an answer goes, whose it is)
+        for place, (command, request) in enumerate(
+            zip(envelope.commands, envelope.requests, strict=True)
+        ):
+            if request is not None:
+                if request.session == OPEN_SESSION:
+                    answers[place] = self.sessions.open(index, request.sequence)
+                    continue
+                if request[:2] in first:
+                    repeated.append((place, first[request[:2]]))
+                    continue
+                verdict = self.sessions.check(index, request)
+                if verdict is not None:
+                    answers[place] = verdict[0] if isinstance(verdict, tuple) else verdict
+                    continue
+                first[request[:2]] = place
+            fresh.append(command)
+            places.append(place)
+        # All at once: the state machine may rely on seeing an index once.
+        if fresh:
+            for place, answer in zip(places, self._apply_plain(index, fresh), strict=True):
+                answers[place] = answer
+                request = envelope.requests[place]
+                if request is not None:
+                    self._keep(index, request, answer)
+        for place, earlier in repeated:
+            answers[place] = answers[earlier]
         return answers
-
-    def _judge(self, index: int, request: SessionRequest) -> tuple[Any] | SessionError | None:
-        if request.session == OPEN_SESSION:
-            return (self.sessions.open(index, request.sequence),)
-        return self.sessions.check(index, request)
 
     def _apply_plain(self, index: int, commands: Sequence[bytes]) -> Sequence[Any]:
         answers: Sequence[Any] = _guarded(

@@ -87,12 +87,16 @@ class Sessions:
         Raises:
             TypeError: msgpack cannot hold the answer.
         """
-        session = self._sessions[request.session]
-        session.answers[request.sequence] = msgpack.packb(answer)
+        packed = msgpack.packb(answer)
+        session = self._sessions.get(request.session)
+        if session is None:
+            return  # a session that was opened in the same entry pushed it out
+        session.answers[request.sequence] = packed
         if len(session.answers) > ANSWERS_MAX:
             oldest = min(session.answers)
             del session.answers[oldest]
-            session.floor = oldest + 1
+            # Requests may come in any order, but what was once forgotten stays so.
+            session.floor = max(session.floor, oldest + 1)
 
     def dump(self) -> bytes:
         """Encode the whole table for a snapshot."""
