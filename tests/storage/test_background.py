@@ -13,11 +13,11 @@ from streambus_storage import (
     DiskFullError,
     FilterVerdict,
     LSMTree,
-    Pressure,
     StorageError,
     TreeFailedError,
     WriteBatch,
 )
+from streambus_storage._pressure import STANDING
 from streambus_storage.testing import SimulatedWorld
 from tests.storage.scenarios.disk import contents, new_world, open_tree, rebuilt, tables
 
@@ -114,13 +114,13 @@ def test_compaction_keeps_to_its_rate_unless_writers_wait() -> None:
         runs(tree, 4, keys=200)
         begin = world.clock.now()
         tree.compact()
-        keys_bytes = 200 * 3  # the rate counts what is merged by its keys
-        assert world.clock.now() - begin >= keys_bytes / rate
-        tree._store.pressure = Pressure.STOP  # as if writers stood still
+        merged_bytes = 200 * (3 + 60)
+        assert world.clock.now() - begin >= merged_bytes / rate
+        tree._store.pace = STANDING  # as if writers stood still
         begin = world.clock.now()
         runs(tree, 1, keys=200)
         tree.delete(b"000")
-        tree._store.pressure = Pressure.STOP
+        tree._store.pace = STANDING
         tree.compact()
         assert dict(tree.scan()).keys() == {b"%03d" % number for number in range(1, 200)}
 

@@ -6,14 +6,16 @@ import importlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from streambus_storage import LSMTree
-from streambus_storage._cli import main, storage
+from streambus_storage._cli import main, run_arguments
 
 
 @pytest.fixture
@@ -51,23 +53,37 @@ def test_dump_prints_text_or_json(directory: str, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "k9\tvalue \\xff 9\nk8\tvalue \\xff 8\n"
     assert main(["dump", directory, "--keys"]) == 0
     assert capsys.readouterr().out.split() == [*(f"k{n}" for n in range(10)), "later"]
-    assert main(["dump", directory, "-o", "json", "-n", "1"]) == 0
-    row = json.loads(capsys.readouterr().out)
-    assert bytes.fromhex(row["value"]) == b"value \xff 0"
-    assert main(["dump", directory, "-o", "json", "-n", "1", "--keys"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"key": b"k0".hex()}
+    assert main(["dump", directory, "-o", "jsonl", "-n", "2"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [bytes.fromhex(row["value"]) for row in rows] == [b"value \xff 0", b"value \xff 1"]
+    for limit, count in (("0", 0), ("1", 1), ("3", 3), ("99", 11)):
+        assert main(["dump", directory, "-o", "json", "-n", limit, "--keys"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert len(shown) == count
+        assert shown[:1] == [{"key": b"k0".hex()}][:count]
 
 
 def test_stats_prints_levels(directory: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", directory]) == 0
     assert "last sequence 11" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as caught:
-        storage("stats", directory, output="json")
-    assert caught.value.code == 0
-    assert json.loads(capsys.readouterr().out)["last_sequence"] == 11
-    with pytest.raises(SystemExit):
-        storage("dump", directory, keys=True, limit=1, prefix="k")
+    for output in ("json", "jsonl"):
+        assert main(["stats", directory, "--output", output]) == 0
+        assert json.loads(capsys.readouterr().out)["last_sequence"] == 11
+
+
+def test_streambus_storage_takes_the_same_arguments(
+    directory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_arguments(["dump", directory, "--keys", "-n", "1", "--prefix", "k"]) == 0
     assert capsys.readouterr().out == "k0\n"
+    with pytest.raises(SystemExit) as caught:
+        run_arguments(["dump", directory, "-n", "-1"])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "streambus storage dump" in said
+    assert "-n/--limit" in said
+    [entry] = entry_points(group="streambus.commands", name="storage")
+    assert entry.load() is run_arguments
 
 
 def test_what_is_not_a_tree_is_exit_code_5(tmp_path: Path) -> None:
@@ -137,3 +153,29 @@ def test_dump_into_a_closed_pipe_is_no_failure(
     assert said.closed, "the interpreter's own complaint at its end is not to be shown"
     with pytest.raises(BrokenPipeError):
         output.close()
+
+
+def test_interrupted_dump_says_so_by_its_exit_code_alone(directory: str) -> None:
+    with LSMTree.open(directory) as tree:
+        for number in range(5_000):
+            tree.put(b"%06d" % number, b"v" * 100)
+    dump = subprocess.Popen(
+        [sys.executable, "-m", "streambus_storage", "dump", directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert dump.stdout is not None
+    assert dump.stdout.readline().startswith(b"000000\t")  # the pipe is full soon: it waits
+    dump.send_signal(signal.SIGINT)
+    _, said = dump.communicate(timeout=60)
+    assert dump.returncode == 130
+    assert said == b""
+
+
+def test_locked_tree_can_be_looked_into(
+    directory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LSMTree.open(directory) as tree:
+        tree.put(b"unsynced", b"")
+        assert main(["dump", directory, "--prefix", "un"]) == 0
+    assert capsys.readouterr().out == "unsynced\t\n"

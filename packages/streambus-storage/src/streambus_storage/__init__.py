@@ -18,12 +18,12 @@ from streambus_storage._options import (
     KeyPartitioner,
     Options,
 )
+from streambus_storage._pressure import Pressure
 from streambus_storage._scan import Scan
 from streambus_storage._scheduler import Scheduler, ThreadScheduler, Worker
 from streambus_storage._snapshot import Snapshot
 from streambus_storage._sstable_reader import ValueLocation
 from streambus_storage._stats import LevelStats, TreeStats
-from streambus_storage._store import Pressure
 from streambus_storage._tree import LSMTree
 from streambus_storage._verify import Problem, VerifyReport
 from streambus_storage._version import __version__

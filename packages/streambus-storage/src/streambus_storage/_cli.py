@@ -3,7 +3,7 @@
 Needs nothing but the standard library. Where ``streambus`` is installed, the same is
 ``streambus storage …``. The tree is opened read-only, so a running program is not disturbed.
 Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 5 not a tree,
-8 damage was found.
+8 damage was found, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from streambus_storage._tree import LSMTree
 from streambus_storage.errors import CorruptionError, NotATreeError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-OK, FAILED, NOT_FOUND, CHECK_FAILED = 0, 1, 5, 8
+OK, FAILED, NOT_FOUND, CHECK_FAILED, INTERRUPTED = 0, 1, 5, 8, 130
+
+ALONE = "python -m streambus_storage"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def build_parser(program: str = ALONE) -> argparse.ArgumentParser:
+    """Return the parser of the command line; ``program`` is what the user typed for it."""
     parser = argparse.ArgumentParser(
-        prog="python -m streambus_storage", description="Look into a tree, without changing it."
+        prog=program, description="Look into a tree, without changing it."
     )
     actions = parser.add_subparsers(dest="action", required=True)
     for name, text in (
@@ -36,46 +38,52 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("directory", help="the tree's directory")
-        action.add_argument("-o", "--output", choices=("text", "json"), default="text")
+        action.add_argument(
+            "-o",
+            "--output",
+            choices=("table", "json", "jsonl"),
+            default="table",
+            help="how to write it: for eyes, as one JSON value, or as one JSON object a line",
+        )
         if name == "dump":
             action.add_argument("--prefix", default="", help="only keys that begin with it")
-            action.add_argument("-n", "--limit", type=int, default=0, help="at most so many")
+            action.add_argument(
+                "-n", "--limit", type=_count, default=None, help="at most so many entries"
+            )
             action.add_argument("--reverse", action="store_true", help="the greatest key first")
             action.add_argument("--keys", action="store_true", help="without values")
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _count(text: str) -> int:
+    """Parse a number of entries; argparse turns a ValueError into a usage error."""
+    count = int(text)
+    if count < 0:
+        raise ValueError(text)
+    return count
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = ALONE) -> int:
     """Run the command line; return the exit code."""
-    given = build_parser().parse_args(arguments)
+    given = build_parser(program).parse_args(arguments)
     return _run(**vars(given))
 
 
-def storage(
-    action: str,
-    directory: str,
-    output: str = "text",
-    prefix: str = "",
-    limit: int = 0,
-    reverse: bool = False,
-    keys: bool = False,
-) -> None:
-    """Look into a storage directory, without changing it: verify, dump or stats."""
-    arguments = [action, directory, "--output", output]
-    if action == "dump":
-        arguments += ["--prefix", prefix, "--limit", str(limit)]
-        arguments += ["--reverse"] * reverse + ["--keys"] * keys
-    raise SystemExit(main(arguments))
+def run_arguments(arguments: Sequence[str]) -> int:
+    """Run as ``streambus storage``; return the exit code."""
+    return main(arguments, program="streambus storage")
 
 
 def _run(action: str, directory: str, output: str, **options: object) -> int:
     try:
         with LSMTree.open(directory, create=False, read_only=True) as tree:
             if action == "verify":
-                return _verify(tree, output)
-            if action == "dump":
-                return _dump(tree, output, **options)  # type: ignore[arg-type]  # by the parser
-            return _stats(tree, output)
+                code = _verify(tree, output)
+            elif action == "dump":
+                code = _dump(tree, output, **options)  # type: ignore[arg-type]  # by the parser
+            else:
+                code = _stats(tree, output)
+        sys.stdout.flush()  # here, where a reader that has gone is expected
     except NotATreeError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return NOT_FOUND
@@ -88,13 +96,16 @@ def _run(action: str, directory: str, output: str, **options: object) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
         return OK
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
 
 
 def _verify(tree: LSMTree, output: str) -> int:
     report = tree.verify()
     torn = [tail._asdict() for tail in tree.recovery.torn]
     problems = [problem._asdict() for problem in report.problems]
-    if output == "json":
+    if output != "table":
         shown = {
             "tables": report.tables,
             "blocks": report.blocks,
@@ -121,17 +132,33 @@ def _verify(tree: LSMTree, output: str) -> int:
     return CHECK_FAILED if report.problems else OK
 
 
-def _dump(tree: LSMTree, output: str, *, prefix: str, limit: int, reverse: bool, keys: bool) -> int:
+def _dump(
+    tree: LSMTree, output: str, *, prefix: str, limit: int | None, reverse: bool, keys: bool
+) -> int:
     wanted = prefix.encode("utf-8", "surrogateescape")
-    for number, (key, value) in enumerate(tree.scan(prefix=wanted, reverse=reverse), 1):
-        if output == "json":
-            row = {"key": key.hex()} if keys else {"key": key.hex(), "value": value.hex()}
-            print(json.dumps(row))
-        else:
-            print(_shown(key) if keys else f"{_shown(key)}\t{_shown(value)}")
-        if number == limit:
-            break
+    rows = _rows(tree, output, wanted, reverse=reverse, keys=keys)
+    if limit is not None:
+        rows = (row for _, row in zip(range(limit), rows, strict=False))
+    if output != "json":
+        for row in rows:
+            print(row)
+        return OK
+    before = "["
+    for row in rows:  # one at a time: a tree may be larger than the memory
+        print(f"{before}\n {row}", end="")
+        before = ","
+    print("[]" if before == "[" else "\n]")
     return OK
+
+
+def _rows(
+    tree: LSMTree, output: str, prefix: bytes, *, reverse: bool, keys: bool
+) -> Iterator[str]:
+    for key, value in tree.scan(prefix=prefix, reverse=reverse):
+        if output != "table":
+            yield json.dumps({"key": key.hex()} if keys else {"key": key.hex(), "value": value.hex()})
+        else:
+            yield _shown(key) if keys else f"{_shown(key)}\t{_shown(value)}"
 
 
 def _shown(data: bytes) -> str:
@@ -141,7 +168,7 @@ def _shown(data: bytes) -> str:
 
 def _stats(tree: LSMTree, output: str) -> int:
     stats = tree.stats()
-    if output == "json":
+    if output != "table":
         print(json.dumps(dataclasses.asdict(stats)))
         return OK
     print(f"{'level':>5} {'tables':>7} {'bytes':>15} {'entries':>12} {'deletes':>10}")

@@ -2,6 +2,7 @@
 
 - The next log segment is prepared: that takes several syncs, and a writer must not wait for them.
 - The reserve is set aside (`_reserve`).
+- A tree that its block cache can hold is read ahead by the system when it is opened.
 - Tables that lie wholly under range deletes go, without a flush: the deletes are in the log, which
   is synced first, and an edit of the manifest is all it takes. So space comes back in a tree that
   nobody writes to, and on a disk that is full.
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from streambus_storage._intervals import Intervals, covers, flatten, union
@@ -34,6 +36,7 @@ class Housekeeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._error: StorageError | None = None  # of the last step
+        self._cold = True  # nothing was read ahead yet
         self._swept = 0  # range deletes up to this sequence number were looked at
         self.worker = store.scheduler.worker("streambus-storage-housekeeping", self._step)
 
@@ -53,6 +56,9 @@ class Housekeeper:
         store = self._store
         if store.state is None or store.closing or store.failure is not None:
             return False
+        if self._cold:
+            self._cold = False
+            self._read_ahead()
         try:
             self._sweep()
             store.take_reserve()
@@ -78,6 +84,25 @@ class Housekeeper:
         with store.rotate_lock:
             if store.prepared is None and not store.closing:
                 store.prepared = store.create_segment()
+
+    def _read_ahead(self) -> None:
+        """Have a small tree brought into memory: in long runs, not a block at a time as it is read.
+
+        One that is larger than the block cache is left to its readers: who reads single keys of
+        it wants single blocks, and for a scan the system reads ahead by itself.
+        """
+        store = self._store
+        tables = store.present().tables.by_number.values()
+        if sum(table.meta.size for table in tables) > store.options.cache_bytes:
+            return
+        for table in tables:
+            # Whoever reads the table will say what is wrong with it.
+            with contextlib.suppress(OSError):
+                file = store.file_system.open_read(table.path)
+                try:
+                    file.prefetch()
+                finally:
+                    file.close()
 
     # -- the sweep -------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from streambus_storage._names import segment_path, table_path
 from streambus_storage._open_files import OpenFiles
 from streambus_storage._options import LEVELS, FilterVerdict
 from streambus_storage._sstable_reader import Pending, Table
+from streambus_storage._table_builder import bytes_of
 from streambus_storage._view import Tables, resolve
 from streambus_storage._wal_format import WalRecord, check_wal_header
 from streambus_storage._wal_reader import fill, scan_segment
@@ -84,8 +85,8 @@ class Merging:
             OSError: Writing failed.
         """
         for keys, values in merge(self._inputs()):
-            tick(sum(map(len, keys)))
             kept = self._keep(keys, values)
+            tick(bytes_of(*kept))
             if kept[0]:
                 builder.add(*kept)
 

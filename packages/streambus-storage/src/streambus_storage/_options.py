@@ -57,7 +57,8 @@ class Options:
             hold at least this many bytes of it, ≥ 1. Below it, neighbours share files.
         level0_trigger: Overlap depth of level 0 at which it is merged, ≥ 1. Depth, not
             number of files: disjoint files cost a reader nothing.
-        level0_slow: Overlap depth at which each write is delayed by a millisecond or two.
+        level0_slow: Overlap depth from which on writers are held to a rate: 64 MiB/s at first,
+            and less with each table more, so that compaction keeps up. See `_pressure`.
         level0_stop: Overlap depth at which writes wait.
         level1_bytes: Target size of level 1; each level below holds `level_multiplier` times
             as much.
@@ -84,7 +85,8 @@ class Options:
             the tree lives in is then free for others. Off, or where a helper cannot work (the
             file system or the scheduler is not the real one, the key partitioner cannot be
             pickled, there is a compaction filter for a merge): worker threads do it all.
-        stall_seconds_max: A stalled write fails with `WriteStallError` after so long.
+        stall_seconds_max: A stalled write fails with `WriteStallError` after so long. 0: no write
+            ever waits; one that would have to, be it for its turn at a lower rate, is refused.
         automatic_compaction: Off: only `LSMTree.compact` compacts.
         file_system: The door to the disk.
         randomness: The door to randomness: salts that keep the records of one log segment from

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streambus_storage._merge import PlainSlice, Slice, merge
 from streambus_storage._sstable_reader import Pending
-from streambus_storage.errors import ClosedError
+from streambus_storage.errors import ClosedError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,35 +22,42 @@ Pair = tuple[bytes, bytes]
 
 
 class Release:
-    """Calls back once: when it is told to, or when the last who holds it lets go."""
+    """Calls back once: when it is told to, or when the last who holds it lets go.
+
+    Thread-safe: of several that tell it to, one takes the callback out of the list.
+    """
 
     __slots__ = ("_callback",)
 
     def __init__(self, callback: Callable[[], None]) -> None:
-        self._callback: Callable[[], None] | None = callback
+        self._callback = [callback]
 
     @property
     def done(self) -> bool:
         """Whether it has called back."""
-        return self._callback is None
+        return not self._callback
 
     def now(self) -> None:
         """Call back, unless that was done."""
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
+        try:
+            callback = self._callback.pop()
+        except IndexError:
+            return
+        callback()
 
     __del__ = now
 
 
 class Scan:
-    """An iterator over the entries of a range; also a context manager.
+    """An iterator over the entries of a range; also a context manager. For one thread at a time.
 
     A scan that is used up closes itself; closing it early gives its memory and files back at
-    once. After the tree was closed, the next slice raises `ClosedError`.
+    once: iterating on raises `ClosedError`, a loop that runs at its next slice. So it does when the
+    tree was closed. An error ends a scan: iterating on raises it again, and never looks like the
+    end of the range.
     """
 
-    __slots__ = ("_iterator", "_release")
+    __slots__ = ("_iterator", "_pieces", "_release")
 
     def __init__(
         self,
@@ -65,14 +72,20 @@ class Scan:
     ) -> None:
         self._release = release
         slices = _live(view, start, stop, reverse=reverse, check=check, keep=keep)
-        self._iterator: Iterator[Pair] = chain.from_iterable(_pairs(slices, release, reverse))
+        self._pieces = _Pieces(slices, release, reverse)
+        self._iterator: Iterator[Pair] = chain.from_iterable(self._pieces)
 
     def __iter__(self) -> Iterator[Pair]:
         """Return the fast iterator underneath: a for loop then runs without our code."""
+        self._pieces.check()
         return self._iterator
 
     def __next__(self) -> Pair:
-        return next(self._iterator)
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._pieces.check()  # an iterator that has raised looks used up
+            raise
 
     def __enter__(self) -> Scan:
         return self
@@ -82,25 +95,53 @@ class Scan:
 
     def close(self) -> None:
         """End the scan. Iterating on raises `ClosedError`. Closing twice does nothing."""
-        self._iterator = _closed()
+        self._pieces.end(ClosedError("the scan is closed"))
+        self._iterator = chain.from_iterable(self._pieces)
         self._release.now()
 
 
-def _pairs(slices: Iterator[Slice], release: Release, reverse: bool) -> Iterator[Iterator[Pair]]:
-    """Turn slices into iterators of pairs; holds ``release`` as long as it is held itself."""
-    for keys, values in slices:
-        if release.done:  # what was released may be overwritten: nothing may be read any more
-            raise ClosedError("the scan is closed")
-        if reverse:
-            yield zip(reversed(keys), reversed(values), strict=True)
-        else:
-            yield zip(keys, values, strict=True)
-    release.now()
+class _Pieces:
+    """Turns slices into iterators of pairs; holds ``release`` as long as it is held itself."""
 
+    __slots__ = ("_error", "_release", "_reverse", "_slices")
 
-def _closed() -> Iterator[Pair]:
-    raise ClosedError("the scan is closed")
-    yield  # pragma: no cover - makes it a generator
+    def __init__(self, slices: Iterator[Slice], release: Release, reverse: bool) -> None:
+        self._slices = slices
+        self._release = release
+        self._reverse = reverse
+        self._error: StorageError | None = None
+
+    def check(self) -> None:
+        """Raise the error that ended it, if one did."""
+        if self._error is not None:
+            raise self._error
+
+    def end(self, error: StorageError) -> None:
+        """Raise ``error`` from now on, and let go of what was being read."""
+        self._error = self._error or error
+        self._slices = iter(())
+
+    def __iter__(self) -> _Pieces:
+        return self
+
+    def __next__(self) -> Iterator[Pair]:
+        self.check()
+        try:
+            keys, values = next(self._slices)
+            if self._release.done:  # what was released may be overwritten: it must not be read
+                raise ClosedError("the scan is closed")
+        except StopIteration:
+            self._release.now()
+            raise
+        except StorageError as error:
+            self.end(error)
+            raise
+        except BaseException:  # a KeyboardInterrupt, say: the slices are lost
+            self.end(ClosedError("the scan was interrupted"))
+            raise
+        if self._reverse:
+            return zip(reversed(keys), reversed(values), strict=True)
+        return zip(keys, values, strict=True)
 
 
 def _live(

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeVar
 
+    from streambus_storage._block import StoredValue
     from streambus_storage._filesystem import Buffer
     from streambus_storage._scan import Release
+    from streambus_storage._sstable_reader import Table
     from streambus_storage._store import Store
     from streambus_storage._view import View
 
@@ -66,9 +68,7 @@ class Snapshot(Readable):
         return view
 
     def _capture(self) -> tuple[View, Release, Callable[[], None]]:
-        release = self._store.retain(
-            self.sequence
-        )  # a scan outlives the snapshot that it came from
+        release = self._store.retain(self.sequence)  # a scan outlives its snapshot
         return self._open_view(), release, self._store.check_open
 
     @overload
@@ -84,7 +84,7 @@ class Snapshot(Readable):
             ClosedError: The snapshot or the tree is closed.
             CorruptionError: What holds the key is damaged.
         """
-        table, value = self._open_view().find(as_key(key))
+        table, value = self._find(key)
         if value is None:
             return default
         if table is None or type(value) is bytes:
@@ -92,7 +92,13 @@ class Snapshot(Readable):
         return resolve(Pending(table, value))  # type: ignore[arg-type]  # neither bytes nor None
 
     def __contains__(self, key: Buffer) -> bool:
-        return self._open_view().find(as_key(key))[1] is not None
+        return self._find(key)[1] is not None
+
+    def _find(self, key: Buffer) -> tuple[Table | None, StoredValue]:
+        found = self._open_view().find(as_key(key))
+        if self._view is None:  # closed meanwhile: what it kept may have been overwritten
+            raise ClosedError("the snapshot is closed")
+        return found
 
     def multi_get(self, keys: Iterable[Buffer]) -> list[bytes | None]:
         """Return the values of many keys, None where there is none, in their order."""

@@ -28,6 +28,7 @@ class Counters:
     stall_seconds: float = 0.0
     stall_seconds_longest: float = 0.0
     slowdowns: int = 0
+    slowdown_seconds: float = 0.0
     filtered_entries: int = 0
 
 
@@ -81,7 +82,8 @@ class TreeStats:
         stalls: Writes that had to wait for flush or compaction.
         stall_seconds: How long in all.
         stall_seconds_longest: The longest of them.
-        slowdowns: Writes that were delayed by a millisecond or two.
+        slowdowns: Writes that were delayed, because writers were held to a rate.
+        slowdown_seconds: How long in all.
         cache_bytes: Decoded blocks in the cache.
         cache_hits: Blocks found there.
         cache_misses: Blocks read from the disk.
@@ -116,6 +118,7 @@ class TreeStats:
     stall_seconds: float
     stall_seconds_longest: float
     slowdowns: int
+    slowdown_seconds: float
     cache_bytes: int
     cache_hits: int
     cache_misses: int
@@ -178,6 +181,7 @@ def collect(store: Store) -> TreeStats:
         stall_seconds=counters.stall_seconds,
         stall_seconds_longest=counters.stall_seconds_longest,
         slowdowns=counters.slowdowns,
+        slowdown_seconds=counters.slowdown_seconds,
         cache_bytes=store.cache.bytes,
         cache_hits=store.cache.hits(),
         cache_misses=store.cache.misses,

@@ -18,19 +18,18 @@ import contextlib
 import threading
 from collections import deque
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedList
 
 from streambus_storage._cache import BlockCache
-from streambus_storage._compaction_choice import depth
 from streambus_storage._errors_io import translated
 from streambus_storage._group_commit import GroupCommit
 from streambus_storage._manifest_format import ManifestEdit, Segment
 from streambus_storage._memtable import MemTable
 from streambus_storage._names import manifest_path, segment_path, table_path
 from streambus_storage._open_files import OpenFiles
+from streambus_storage._pressure import FREE, Dues, Pressure, is_overfull, measure
 from streambus_storage._remains import Remains
 from streambus_storage._scan import Release
 from streambus_storage._scheduler import ThreadScheduler
@@ -54,20 +53,13 @@ if TYPE_CHECKING:
     from streambus_storage._manifest import Manifest
     from streambus_storage._manifest_format import ManifestState
     from streambus_storage._options import Options
+    from streambus_storage._pressure import Pace
     from streambus_storage._reserve import Reserve
     from streambus_storage._wal_reader import Replayed
 
 
 CLOSING_SHARE = 8
 """A tree is flushed when it is closed, if this share of a memtable or more waits for that."""
-
-
-class Pressure(IntEnum):
-    """How far flush and compaction are behind the writers."""
-
-    NONE = 0
-    SLOW = 1
-    STOP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +117,8 @@ class Store:
         self.held = False  # True: an ingest keeps writers out
         self.failure: StorageError | None = None
         self.background_error: StorageError | None = None
-        self.pressure = Pressure.NONE
+        self.pace = FREE
+        self.dues = Dues()
         self.gate = manifest is None  # True: writers must look closer before they write
         self.last_sequence = replayed.last_sequence
         self.unsynced: list[SegmentWriter] = []  # rotated away, perhaps not synced, oldest first
@@ -282,14 +275,18 @@ class Store:
         if self.background_error is error:
             self.background_error = None
 
+    @property
+    def pressure(self) -> Pressure:
+        """How far the background was behind when that was last looked at."""
+        return self.pace.pressure
+
     def is_urgent(self) -> bool:
         """Tell whether writers wait for flush or compaction."""
-        return self.pressure is Pressure.STOP
+        return self.pace.pressure is Pressure.STOP
 
     def is_overfull(self) -> bool:
-        """Tell whether the memtable has twice its size: the next segment is not ready in time."""
-        state = self.state
-        return state is not None and state.active.bytes >= 2 * self.options.memtable_bytes
+        """See `_pressure.is_overfull`."""
+        return is_overfull(self.state, self.options)
 
     def log_is_long(self) -> bool:
         """Tell whether the next open would take long to read the log back."""
@@ -299,30 +296,15 @@ class Store:
         waiting = sum(memtable.bytes for memtable in state.memtables)
         return waiting * CLOSING_SHARE >= self.options.memtable_bytes
 
-    def measure_pressure(self) -> Pressure:
+    def measure_pace(self) -> Pace:
         """Compute how far the background is behind, now. Without side effects."""
-        state = self.state
-        pressure = Pressure.NONE
-        if state is not None:  # pragma: no branch - None only if another thread has just closed it
-            options = self.options
-            if len(state.frozen) > options.memtables_max or (
-                self.prepared is None and self.is_overfull()
-            ):
-                pressure = Pressure.STOP
-            elif len(state.tables.level0) >= options.level0_slow and options.automatic_compaction:
-                deepest, _ = depth(state.tables.version.levels[0])
-                if deepest >= options.level0_stop:
-                    pressure = Pressure.STOP
-                elif deepest >= options.level0_slow:
-                    pressure = Pressure.SLOW
-        return pressure
+        return measure(self.state, self.options, prepared=self.prepared is not None)
 
     def refresh_gate(self) -> None:
         """Recompute how far the background is behind. Call after every change of state."""
-        pressure = self.measure_pressure()
-        self.pressure = pressure
+        pace = self.pace = self.measure_pace()
         self.gate = (
-            pressure is not Pressure.NONE
+            pace.pressure is not Pressure.NONE
             or self.failure is not None
             or self.manifest is None
             or self.closing

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
     from streambus_storage._block import RawValue
     from streambus_storage._filesystem import Buffer
+    from streambus_storage._pressure import Pressure
     from streambus_storage._recovery import Opened
     from streambus_storage._scan import Pair, Release
     from streambus_storage._sstable_reader import Table
-    from streambus_storage._store import Pressure
     from streambus_storage._view import View
     from streambus_storage._wal_reader import RecoveryReport
 
@@ -208,8 +208,9 @@ class LSMTree(Readable):
     def pressure(self) -> Pressure:
         """How far flush and compaction are behind: what the next write has to expect.
 
-        An event loop asks before it writes: `Pressure.SLOW` delays a write by a millisecond or
-        two, `Pressure.STOP` makes it wait.
+        `Pressure.SLOW`: writers are held to a rate, and a write may be delayed by up to a second;
+        `Pressure.STOP`: it waits. An event loop, which must do neither, opens the tree with
+        ``stall_seconds_max=0``: such a write is refused at once, and tried again a little later.
         """
         return self._store.pressure
 

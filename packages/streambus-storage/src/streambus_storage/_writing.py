@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from streambus_storage._errors_io import translated
 from streambus_storage._options import VALUE_BYTES_MAX
-from streambus_storage._store import Pressure
+from streambus_storage._pressure import Pressure
 from streambus_storage._view import TreeState
 from streambus_storage._wal_format import (
     encode_batch,
@@ -50,9 +50,6 @@ FREEING_BYTES_MAX = 16_384
 FREEING_FACTOR = 8
 """On a full disk range deletes go on until the memtable has so many times its size."""
 
-SLOW_SECONDS = 0.001
-"""Delay of a write while flush and compaction are somewhat behind."""
-
 
 class Writer:
     """The write path of a tree. Thread-safe: see the store's locks."""
@@ -85,7 +82,7 @@ class Writer:
         """Write one put, or a delete (None); return its sequence number. See `LSMTree.put`."""
         store = self._store
         if store.gate:
-            self._pass_gate()
+            self._pass_gate(len(key) + (len(value) if value is not None else 0))
         with store.write_lock:
             if store.gate:
                 self._admit()
@@ -114,13 +111,13 @@ class Writer:
         operations = len(keys) + len(ranges)
         if not operations:
             if store.gate:
-                self._pass_gate()
+                self._pass_gate(0)
             return store.last_sequence
         payload = encode_batch_payload(keys, values, ranges)
         size = len(payload)
         frees = bool(ranges) and size <= FREEING_BYTES_MAX
         if store.gate:
-            self._pass_gate(frees=frees)
+            self._pass_gate(size, frees=frees)
         if size > VALUE_BYTES_MAX:  # pragma: no cover - a test would need gigabytes of memory
             raise InvalidArgumentError(
                 f"a batch of {size} bytes: the longest has {VALUE_BYTES_MAX}"
@@ -242,10 +239,11 @@ class Writer:
 
     # -- the gate --------------------------------------------------------------------------
 
-    def _pass_gate(self, *, frees: bool = False) -> None:
+    def _pass_gate(self, size: int, *, frees: bool = False) -> None:
         """Look closer: closed, failed, full, or behind? Return when a write may go on.
 
         Args:
+            size: Of the write, in bytes.
             frees: The write gives space back: it need not wait for flushes that need some.
 
         Raises:
@@ -264,6 +262,9 @@ class Writer:
         elif store.reserve.spent and not store.take_reserve():
             path = store.reserve.path
             raise DiskFullError(path, "append", OSError(errno.ENOSPC, "the reserve is spent"))
+        if store.pressure is Pressure.SLOW and not store.dues.seconds(store.scheduler.now()):
+            store.dues.add(size, store.pace, store.scheduler.now())  # its turn: nothing to look at
+            return
         if store.is_overfull() and (
             store.prepared is not None or isinstance(store.background_error, DiskFullError)
         ):
@@ -276,9 +277,30 @@ class Writer:
             if store.pressure is Pressure.STOP:
                 self._stall()
         elif store.pressure is Pressure.SLOW:
-            store.counters.slowdowns += 1
-            store.scheduler.pause(SLOW_SECONDS)
+            self._slow_down()
+            store.dues.add(size, store.pace, store.scheduler.now())
         store.check_writable()
+
+    def _slow_down(self) -> None:
+        """Wait for this write's turn, where writers are held to a rate; not for more than that.
+
+        Raises:
+            WriteStallError: It is not its turn, and `stall_seconds_max` is 0.
+        """
+        store = self._store
+        begin = store.scheduler.now()
+        seconds = store.dues.seconds(begin)
+        if not seconds:
+            return
+        seconds = min(seconds, store.options.stall_seconds_max)
+        if not seconds:
+            raise WriteStallError(0.0, "writers are slowed down until compaction catches up")
+        store.scheduler.wait(
+            lambda: store.pressure is not Pressure.SLOW or store.closing or store.held, seconds
+        )
+        counters = store.counters
+        counters.slowdowns += 1
+        counters.slowdown_seconds += store.scheduler.now() - begin
 
     def _stall(self) -> None:
         """Wait until the pressure falls, at most `stall_seconds_max`."""
@@ -291,7 +313,7 @@ class Writer:
             lambda: (
                 # Measured, not remembered: of two threads that refresh it the slower one may
                 # have written down what was true before the other's work was done.
-                store.measure_pressure() is not Pressure.STOP
+                store.measure_pace().pressure is not Pressure.STOP
                 or store.closing
                 or store.failure is not None
                 or isinstance(store.background_error, DiskFullError)

@@ -7,6 +7,8 @@ them. Errors of the operating system never escape bare: they arrive as `StorageI
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BackgroundError",
     "ClosedError",
@@ -27,7 +29,20 @@ __all__ = [
 
 
 class StorageError(Exception):
-    """The root: catch it to catch everything that this package raises on purpose."""
+    """The root: catch it to catch everything that this package raises on purpose.
+
+    All of them can be pickled: they cross from one process to another whole.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[StorageError], arguments: tuple[Any, ...]) -> StorageError:
+    """Make an error from its message; its facts follow."""
+    error = kind.__new__(kind)
+    error.args = arguments
+    return error
 
 
 class InvalidArgumentError(StorageError, ValueError):

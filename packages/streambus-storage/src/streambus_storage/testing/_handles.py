@@ -115,6 +115,9 @@ class SimulatedReadFile:
             raise self._disk.error(fault, self.path)
         return len(file.data)
 
+    def prefetch(self) -> None:
+        self._opened()
+
     def close(self) -> None:
         self._file = None
 
