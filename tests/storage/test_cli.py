@@ -172,9 +172,7 @@ def test_interrupted_dump_says_so_by_its_exit_code_alone(directory: str) -> None
     assert said == b""
 
 
-def test_locked_tree_can_be_looked_into(
-    directory: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_locked_tree_can_be_looked_into(directory: str, capsys: pytest.CaptureFixture[str]) -> None:
     with LSMTree.open(directory) as tree:
         tree.put(b"unsynced", b"")
         assert main(["dump", directory, "--prefix", "un"]) == 0

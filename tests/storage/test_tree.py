@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from pathlib import Path
@@ -98,6 +99,42 @@ def test_wrong_types_are_refused_everywhere(tmp_path: Path, bad: object) -> None
             with pytest.raises(InvalidTypeError):
                 call()
         assert tree.last_sequence == 0
+
+
+def test_what_is_no_path_no_options_no_batch_is_refused(tmp_path: Path) -> None:
+    for wrong in (b"/tmp/tree", 1, None):
+        with pytest.raises(InvalidTypeError):
+            LSMTree.open(wrong)  # type: ignore[arg-type]  # that is the test
+    for impossible in ("", "a\0b"):
+        with pytest.raises(InvalidArgumentError):
+            LSMTree.open(impossible)
+    with pytest.raises(InvalidTypeError):
+        LSMTree.open(tmp_path / "tree", {"memtable_bytes": 1 << 20})  # type: ignore[arg-type]  # that is the test
+    assert list(tmp_path.iterdir()) == []
+    with LSMTree.open(tmp_path / "tree") as tree:
+        assert tree.path == str(tmp_path / "tree")
+        called: list[object] = []
+        for call in (
+            lambda: tree.write([(b"k", b"v")]),  # type: ignore[arg-type]  # that is the test
+            lambda: tree.wait_durable("1"),  # type: ignore[arg-type]  # that too
+            lambda: tree.on_durable("1", called.append),  # type: ignore[arg-type]  # that too
+            lambda: tree.on_durable(0, None),  # type: ignore[arg-type]  # that too
+            lambda: tree.checkpoint(b"copy"),  # type: ignore[arg-type]  # that too
+            lambda: tree.ingest([b"k"]),  # type: ignore[list-item]  # that too
+            lambda: tree.ingest([(b"k", b"v", b"w")]),  # type: ignore[list-item]  # that too
+            lambda: tree.ingest([1]),  # type: ignore[list-item]  # that too
+        ):
+            with pytest.raises(InvalidTypeError):
+                call()
+        with pytest.raises(InvalidArgumentError, match="not written yet"):
+            tree.wait_durable(1)
+        with pytest.raises(InvalidArgumentError, match="not written yet"):
+            tree.on_durable(1, called.append)
+        tree.wait_durable(tree.put(b"k", b"v"))
+        tree.checkpoint(tmp_path / "copy")
+        assert called == []
+    with LSMTree.open(tmp_path / "copy", read_only=True) as copy:
+        assert dict(copy.scan()) == {b"k": b"v"}
 
 
 def test_lengths_and_ranges_are_checked(tmp_path: Path) -> None:
@@ -447,9 +484,23 @@ def test_options_out_of_range_are_refused() -> None:
         {"level0_slow": 2},
         {"compression": "gzip"},
         {"compaction_bytes_per_second": 0},
+        {"stall_seconds_max": math.nan},
+        {"slice_seconds": -1},
     ):
         with pytest.raises(InvalidArgumentError):
             Options(**wrong)
+    for kind in (
+        {"memtable_bytes": "64"},
+        {"cache_bytes": 1e6},
+        {"memtables_max": True},
+        {"stall_seconds_max": None},
+        {"level0_stop": None},
+        {"compaction_bytes_per_second": 1.5},
+        {"key_partitioner": 4},
+        {"compaction_filter": b"k"},
+    ):
+        with pytest.raises(InvalidTypeError):
+            Options(**kind)
 
 
 def test_pressure_tells_what_the_next_write_has_to_expect(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import io
 import os
 import pickle
 import random
@@ -155,6 +157,36 @@ class _Stranger:
 
 def _refuse(reason: str) -> None:
     raise ImportError(reason)
+
+
+def test_partitioner_whose_module_prints_disturbs_no_helper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chatty_partitions.py").write_text(
+        "import sys\n"
+        "print('loading', flush=True)\n"
+        "assert sys.stdin.read() == ''\n"
+        "def by_first(key):\n"
+        "    print(key)\n"
+        "    return key[:1]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    partitioner = importlib.import_module("chatty_partitions").by_first
+    options = Options(key_partitioner=partitioner)
+    with LSMTree.open(tmp_path / "tree", options) as tree:
+        expected = write_everything(tree)
+        assert len(running(tree)) == 2
+        assert dict(tree.scan()) == expected
+
+
+def test_what_is_no_message_ends_the_conversation() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"site customized\n")
+    with pytest.raises(EOFError, match="b'site'"):
+        _worker_process_main.receive(reader)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_no_executable_no_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from streambus_storage import ClosedError, InvalidArgumentError
+from streambus_storage import (
+    ClosedError,
+    InvalidArgumentError,
+    LSMTree,
+    Scan,
+    Snapshot,
+    StorageIOError,
+)
 from streambus_storage.testing import random_source
 from tests.storage.model import Model, Shape, apply_to_tree, random_key, random_operation
 from tests.storage.option_sets import random_options
@@ -14,6 +22,9 @@ from tests.storage.scenarios.disk import new_world, open_tree
 
 if TYPE_CHECKING:
     import random
+    from pathlib import Path
+
+    from streambus_storage.testing import Call
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -189,3 +200,97 @@ def test_22_iterator_of_a_closed_scan_never_shows_later_writes() -> None:
             seen.append(pair)  # noqa: PERF402 - what was seen before the error counts
     assert {value for _, value in seen} <= {b"old"}
     tree.close()
+
+
+def test_22_iterator_that_met_an_error_never_looks_used_up_afterwards() -> None:
+    world = new_world()
+    tree = open_tree(world, cache_bytes=0)
+    for number in range(500):
+        tree.put(b"%03d" % number, b"v" * 30)
+    tree.flush()
+    scan = tree.scan()
+    next(scan)
+    world.disk.fail("read", path=".sst", times=1)
+    for _ in range(3):  # the fault is gone after the first: the scan stays broken
+        with pytest.raises(StorageIOError):
+            for _ in range(500):
+                next(scan)
+    with pytest.raises(StorageIOError):
+        list(scan)
+    scan.close()
+    closed = tree.scan()
+    closed.close()
+    for _ in range(2):
+        with pytest.raises(ClosedError):
+            next(closed)
+    tree.close()
+
+
+def test_22_interrupted_iterator_never_looks_used_up_afterwards() -> None:
+    world = new_world()
+    tree = open_tree(world, cache_bytes=0)
+    for number in range(500):
+        tree.put(b"%03d" % number, b"v" * 30)
+    tree.flush()
+    scan = tree.scan()
+    next(scan)
+
+    def interrupt(call: Call) -> None:
+        world.disk.on_call = None
+        raise KeyboardInterrupt
+
+    world.disk.on_call = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        list(scan)
+    with pytest.raises(ClosedError, match="interrupted"):
+        next(scan)
+    tree.close()
+
+
+def test_22_snapshot_closed_during_a_read_never_shows_later_writes() -> None:
+    world = new_world()
+    tree = open_tree(world)
+    tree.put(b"k", b"older")
+    tree.flush()
+    tree.put(b"k", b"old")
+    view = tree.snapshot()
+    find = view._view.find  # type: ignore[union-attr]  # it is open
+
+    class Slow:
+        """The same view, for a reader whom the closing and a write overtake."""
+
+        def find(self, key: bytes) -> object:
+            view.close()
+            tree.put(b"k", b"new")
+            return find(key)
+
+    view._view = Slow()  # type: ignore[assignment]  # that is the test
+    with pytest.raises(ClosedError):
+        view.get(b"k")
+    tree.close()
+
+
+def test_22_many_threads_that_close_the_same_scan_release_it_once(tmp_path: Path) -> None:
+    with LSMTree.open(tmp_path / "tree") as tree:
+        tree.put(b"k", b"v")
+        kept = tree.snapshot()
+        for _ in range(200):
+            scan, view = tree.scan(), tree.snapshot()
+            start = threading.Barrier(4)
+
+            def close(
+                start: threading.Barrier = start, scan: Scan = scan, view: Snapshot = view
+            ) -> None:
+                start.wait()
+                scan.close()
+                view.close()
+
+            threads = [threading.Thread(target=close) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert tree.stats().snapshots == 1
+        tree.put(b"k", b"w")
+        assert kept.get(b"k") == b"v"
+        kept.close()

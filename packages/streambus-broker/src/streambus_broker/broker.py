@@ -379,8 +379,7 @@ class Broker:
             memtable_bytes=self.config.memtable_bytes,
             cache_bytes=self.config.block_cache_bytes,
             key_partitioner=partition_of,
-            level0_slow=32,  # a slowed write sleeps, and here it would sleep on the event loop
-            stall_seconds_max=0.0,  # a stalled write is refused; the loop never waits
+            stall_seconds_max=0.0,  # a write that has to wait is refused; the loop never waits
             filter_bits_per_key=0,  # reads are by order, a filter would only cost memory
             **self._doors_kept(),
         )

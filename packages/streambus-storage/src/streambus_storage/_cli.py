@@ -151,12 +151,12 @@ def _dump(
     return OK
 
 
-def _rows(
-    tree: LSMTree, output: str, prefix: bytes, *, reverse: bool, keys: bool
-) -> Iterator[str]:
+def _rows(tree: LSMTree, output: str, prefix: bytes, *, reverse: bool, keys: bool) -> Iterator[str]:
     for key, value in tree.scan(prefix=prefix, reverse=reverse):
         if output != "table":
-            yield json.dumps({"key": key.hex()} if keys else {"key": key.hex(), "value": value.hex()})
+            yield json.dumps(
+                {"key": key.hex()} if keys else {"key": key.hex(), "value": value.hex()}
+            )
         else:
             yield _shown(key) if keys else f"{_shown(key)}\t{_shown(value)}"
 

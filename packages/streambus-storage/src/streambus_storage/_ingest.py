@@ -20,7 +20,7 @@ from streambus_storage._names import TEMPORARY
 from streambus_storage._pacer import Pacer
 from streambus_storage._table_builder import TableBuilder
 from streambus_storage._view import TreeState
-from streambus_storage.errors import InvalidArgumentError
+from streambus_storage.errors import InvalidArgumentError, InvalidTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,12 +38,17 @@ def _slices(
     """Check the items and gather them.
 
     Raises:
+        InvalidTypeError: An item is no pair, or key or value are not bytes-like.
         InvalidArgumentError: A key is not greater than the one before.
     """
     keys: list[bytes] = []
     values: list[bytes | None] = []
     newest: bytes | None = None
-    for raw_key, raw_value in items:
+    for item in items:
+        try:
+            raw_key, raw_value = item
+        except (TypeError, ValueError) as exc:
+            raise InvalidTypeError(f"an item must be a pair of key and value: {exc}") from exc
         key = as_key(raw_key)
         if newest is not None and key <= newest:
             raise InvalidArgumentError(f"keys must ascend: {key!r} comes after {newest!r}")

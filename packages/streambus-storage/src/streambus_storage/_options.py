@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streambus_storage._filesystem import FileSystem, RealFileSystem
-from streambus_storage.errors import InvalidArgumentError
+from streambus_storage.errors import InvalidArgumentError, InvalidTypeError
 
 if TYPE_CHECKING:
     from streambus_storage._scheduler import Scheduler
@@ -38,6 +38,29 @@ KeyPartitioner = Callable[[bytes], bytes]
 """Maps a key to the prefix that names its partition. Must not fall as keys rise."""
 
 MIB = 1 << 20
+
+
+_LEAST = {
+    "memtable_bytes": 1024,
+    "memtables_max": 1,
+    "block_bytes": 64,
+    "raw_value_bytes": 64,
+    "table_bytes": 1024,
+    "partition_bytes": 1,
+    "level0_trigger": 1,
+    "level0_slow": 1,
+    "level0_stop": 1,
+    "level1_bytes": 1024,
+    "level_multiplier": 2,
+    "holes_max": 1,
+    "filter_bits_per_key": 0,
+    "cache_bytes": 0,
+    "open_files_max": 1,
+    "reserve_bytes": 0,
+    "slice_seconds": 0,
+    "stall_seconds_max": 0,
+}
+"""The least value of each option that is a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,34 +146,23 @@ class Options:
     scheduler: Scheduler | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values out of range.
+        """Refuse values of a wrong type or out of range.
 
         Raises:
+            InvalidTypeError: A number is none, a function cannot be called.
             InvalidArgumentError: A value is out of the range that its description gives.
         """
-        least = {
-            "memtable_bytes": 1024,
-            "memtables_max": 1,
-            "block_bytes": 64,
-            "raw_value_bytes": 64,
-            "table_bytes": 1024,
-            "partition_bytes": 1,
-            "level0_trigger": 1,
-            "level1_bytes": 1024,
-            "level_multiplier": 2,
-            "holes_max": 1,
-            "filter_bits_per_key": 0,
-            "cache_bytes": 0,
-            "open_files_max": 1,
-            "reserve_bytes": 0,
-            "slice_seconds": 0,
-            "stall_seconds_max": 0,
-        }
-        for name in (each.name for each in fields(self)):
-            if name in least and getattr(self, name) < least[name]:
-                raise InvalidArgumentError(
-                    f"{name} must be at least {least[name]}, not {getattr(self, name)!r}"
-                )
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            kind = (int, float) if name.endswith(("_seconds", "_seconds_max")) else int
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise InvalidTypeError(f"{name} must be a number, not {value!r}")
+            if not value >= least:  # so that NaN is refused, too
+                raise InvalidArgumentError(f"{name} must be at least {least}, not {value!r}")
+        for name in ("compaction_filter", "key_partitioner"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise InvalidTypeError(f"{name} must be a function or None, not {value!r}")
         if self.filter_bits_per_key > 32:
             raise InvalidArgumentError(
                 f"filter_bits_per_key must be at most 32, not {self.filter_bits_per_key}"
@@ -161,7 +173,9 @@ class Options:
             raise InvalidArgumentError(
                 f"compression must be None, 'lz4' or 'zstd', not {self.compression!r}"
             )
-        rate = self.compaction_bytes_per_second
+        rate: object = self.compaction_bytes_per_second
+        if rate is not None and (not isinstance(rate, int) or isinstance(rate, bool)):
+            raise InvalidTypeError(f"compaction_bytes_per_second must be an int, not {rate!r}")
         if rate is not None and rate < 1:
             raise InvalidArgumentError(
                 f"compaction_bytes_per_second must be positive or None, not {rate}"

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, overload
 from streambus_storage import _fork
 from streambus_storage._batch import WriteBatch
 from streambus_storage._checkpoint import write_checkpoint
+from streambus_storage._closing import abandon, release_files, seal
 from streambus_storage._compaction_worker import Compactor
+from streambus_storage._directories import as_path
 from streambus_storage._edge import Undecided, edges_of_memtables, edges_of_tables, nearest
-from streambus_storage._errors_io import translate
 from streambus_storage._flush import Flusher
 from streambus_storage._housekeeping import Housekeeper
 from streambus_storage._ingest import ingest
 from streambus_storage._keys import END_OF_KEYS, as_key, as_range, as_value
-from streambus_storage._manifest_format import ManifestEdit, Segment
 from streambus_storage._options import KEY_BYTES_MAX, VALUE_BYTES_MAX, Options
 from streambus_storage._reading import Readable
 from streambus_storage._recovery import open_store
@@ -32,9 +32,15 @@ from streambus_storage._sstable_reader import ValueLocation
 from streambus_storage._stats import TreeStats, collect
 from streambus_storage._verify import VerifyReport, verify_store
 from streambus_storage._writing import Writer
-from streambus_storage.errors import ClosedError, StorageError
+from streambus_storage.errors import (
+    ClosedError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator
     from typing import TypeVar
 
@@ -83,7 +89,7 @@ class LSMTree(Readable):
     @classmethod
     def open(
         cls,
-        path: str,
+        path: str | os.PathLike[str],
         options: Options | None = None,
         *,
         create: bool = True,
@@ -99,14 +105,21 @@ class LSMTree(Readable):
                 What they see is the moment of their opening.
 
         Raises:
+            InvalidTypeError: The path is no path, or the options are no `Options`.
+            InvalidArgumentError: The path is empty, or has a NUL in it.
             NotATreeError: There is no tree, and create is False or other files are there.
             LockedError: It is open for writing, in this process or another.
             CorruptionError: A file is damaged or missing.
             FormatVersionError: It was written by a later version.
             StorageIOError: The system refused; DiskFullError: there is no room.
         """
-        opened = open_store(path, options or Options(), create=create, read_only=read_only)
-        return cls(path, opened)
+        directory = as_path(path)
+        if options is None:
+            options = Options()
+        elif not isinstance(options, Options):
+            raise InvalidTypeError(f"options must be Options, not {type(options).__name__}")
+        opened = open_store(directory, options, create=create, read_only=read_only)
+        return cls(directory, opened)
 
     def __enter__(self) -> LSMTree:
         return self
@@ -175,8 +188,10 @@ class LSMTree(Readable):
         """Write a batch atomically; return the sequence number of its last operation.
 
         An empty batch writes nothing, and returns the last sequence number there is.
-        Raises as `put`.
+        Raises as `put`; InvalidTypeError: it is no `WriteBatch`.
         """
+        if not isinstance(batch, WriteBatch):
+            raise InvalidTypeError(f"a batch must be a WriteBatch, not {type(batch).__name__}")
         sequence = self._writer.write(batch)
         if sync:
             self._store.commit.wait(sequence)
@@ -244,10 +259,11 @@ class LSMTree(Readable):
             timeout: In seconds; for a sync by another thread. (One's own takes what it takes.)
 
         Raises:
+            InvalidTypeError, InvalidArgumentError: No write has returned this yet.
             ClosedError, TreeFailedError: As `sync`.
             WaitTimeoutError: The timeout passed.
         """
-        self._store.check_open()
+        self._check_sequence(sequence)
         self._store.commit.wait(sequence, timeout)
 
     def on_durable(self, sequence: int, callback: Callable[[StorageError | None], object]) -> None:
@@ -257,10 +273,24 @@ class LSMTree(Readable):
         from an event loop, give it ``loop.call_soon_threadsafe``. Many callers share one sync.
 
         Raises:
+            InvalidTypeError, InvalidArgumentError: No write has returned this sequence number yet,
+                or the callback cannot be called.
             ClosedError: The tree is closed.
         """
-        self._store.check_open()
+        if not callable(callback):
+            raise InvalidTypeError(f"a callback must be callable, not {type(callback).__name__}")
+        self._check_sequence(sequence)
         self._store.commit.on_durable(sequence, callback)
+
+    def _check_sequence(self, sequence: int) -> None:
+        store = self._store
+        store.check_open()
+        if not isinstance(sequence, int):
+            raise InvalidTypeError(f"a sequence number is an int, not {type(sequence).__name__}")
+        if sequence > store.last_sequence:
+            raise InvalidArgumentError(
+                f"sequence number {sequence} was not written yet: the last is {store.last_sequence}"
+            )
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -400,17 +430,18 @@ class LSMTree(Readable):
         self._compactor.paused = False
         self._compactor.worker.wake()
 
-    def checkpoint(self, directory: str) -> None:
+    def checkpoint(self, directory: str | os.PathLike[str]) -> None:
         """Write an independent copy of the tree into a new directory, by hard links.
 
         It holds everything written before the call, durable. On another file system the files
         are copied.
 
         Raises:
-            InvalidArgumentError: The directory exists.
+            InvalidTypeError: It is no path.
+            InvalidArgumentError: The directory exists, or no directory can have this name.
             StorageError: It failed; what was begun is removed.
         """
-        write_checkpoint(self, self._store, directory)
+        write_checkpoint(self, self._store, as_path(directory))
 
     def verify(self) -> VerifyReport:
         """Read and check every block of every table; damage is reported, not raised."""
@@ -444,69 +475,15 @@ class LSMTree(Readable):
                 self._housekeeper.stop()
                 self._flusher.stop()
                 self._compactor.stop()
-                self._seal()
+                seal(store)
         finally:
             store.commit.close(store.failure)
-            self._release_files()
-
-    def _seal(self) -> None:
-        """Sync the log, and note in the manifest how long it is: nothing may be missing later."""
-        store = self._store
-        if store.failure is not None:
-            return
-        with store.write_lock:  # from here on nothing is appended: what is synced is all
-            segment, store.segment = store.segment, None
-            assert segment is not None
-            store.unsynced.append(segment)
-        store.commit.wait(store.last_sequence)
-        sealed = [Segment(writer.number, writer.synced_size) for writer in store.unsynced]
-        with store.manifest_lock, translate(self.path, "close"):
-            manifest = store.manifest
-            assert manifest is not None
-            try:
-                manifest.append(ManifestEdit(segments=sealed))
-            except OSError:
-                if not store.spend_reserve():
-                    raise
-                manifest.append(ManifestEdit(segments=sealed))
-            manifest.sync()
-
-    def _release_files(self) -> None:
-        """Close every handle of this process; the other half of `close`, and all of a fork."""
-        store = self._store
-        with store.write_lock:
-            store.closing = True
-            store.state = None
-            store.gate = True
-            writers = [*store.unsynced, store.segment, store.prepared]
-            store.unsynced, store.segment, store.prepared = [], None, None
-        for writer in writers:
-            if writer is not None:
-                with contextlib.suppress(OSError):  # the room goes with the segment, then
-                    writer.file.reserve(0)
-                writer.file.close()
-        if store.manifest is not None:
-            store.manifest.close()
-        store.remove_unwanted()
-        if self._lock is not None:
-            self._lock.release()
+            release_files(store, self._lock)
             _fork.forget(self)
-        store.scheduler.notify()
 
     def abandon_in_child(self) -> None:  # pragma: no cover - in a forked child: not measured
         """Close this copy of the tree in a forked child: no lock is taken, nothing written."""
-        store = self._store
-        store.abandon_in_child()
         self._flusher.abandon_in_child()
         self._compactor.abandon_in_child()
-        store.closing = True
-        store.state = None
-        store.gate = True
-        writers = [*store.unsynced, store.segment, store.prepared]
-        for writer in filter(None, writers):
-            writer.file.close()
-        store.segment = None
-        assert store.manifest is not None, "only trees that are open for writing are watched"
-        assert self._lock is not None
-        store.manifest.close()
-        self._lock.abandon()
+        assert self._lock is not None, "only trees that are open for writing are watched"
+        abandon(self._store, self._lock)

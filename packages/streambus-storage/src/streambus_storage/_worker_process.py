@@ -53,7 +53,7 @@ _POLL_MS = 50
 _EXIT_SECONDS = 5.0
 _BOOTSTRAP = (
     "import sys; sys.path[:] = sys.argv[1:]\n"
-    "from streambus_storage._worker_process_main import main; main(0, 1)"
+    "from streambus_storage._worker_process_main import main, take_over; main(*take_over())"
 )
 
 logger = logging.getLogger("streambus_storage")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from streambus_storage._jobs import Job
     from streambus_storage._levels import TableMeta
 
-_LENGTH = struct.Struct("<I")
+_HEAD = struct.Struct("<4sI")
+_MAGIC = b"SBW1"
 
 NICENESS = 5
 """Where the cores do not suffice for both, the tree's own process comes first: a third for us."""
@@ -35,7 +36,7 @@ def send(fd: int, data: bytes) -> None:
     Raises:
         OSError: The other side has gone.
     """
-    rest = memoryview(_LENGTH.pack(len(data)) + data)
+    rest = memoryview(_HEAD.pack(_MAGIC, len(data)) + data)
     while rest:
         rest = rest[os.write(fd, rest) :]
 
@@ -44,9 +45,11 @@ def receive(fd: int) -> bytes:
     """Read one message, and leave it pickled.
 
     Raises:
-        EOFError: The other side has gone.
+        EOFError: The other side has gone, or what comes is no message: somebody printed, say.
     """
-    (length,) = _LENGTH.unpack(_exactly(fd, _LENGTH.size))
+    magic, length = _HEAD.unpack(_exactly(fd, _HEAD.size))
+    if magic != _MAGIC:
+        raise EOFError(f"no message begins with {magic!r}")
     return _exactly(fd, length)
 
 
@@ -81,6 +84,19 @@ def carry_out(job: Job, requests: int, answers: int) -> list[TableMeta]:
     builder = TableBuilder(fs, job.options, new_path, job.clean, pacer.tick)
     job.write(builder, pacer.tick)
     return builder.finish()
+
+
+def take_over() -> tuple[int, int]:  # pragma: no cover - in a process of its own
+    """Return requests and answers, apart from standard input and output.
+
+    Those lead nowhere from now on: the user's modules, which a job may import, may print.
+    """
+    requests, answers = os.dup(0), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return requests, answers
 
 
 def main(requests: int, answers: int) -> None:
