@@ -155,6 +155,7 @@ def steady(random: Random, duration_s: float | None = None) -> Shape:
         spacing_s=5.0,
         patience=1.0,
         sync_s_max=0.05,
+        session_ms=1800,
     )
 
 

@@ -28,7 +28,8 @@ PADDING = b"."
 
 def name_of(value: bytes) -> bytes:
     """What a record is called: its value without the padding that gives it a size."""
-    return value.rstrip(PADDING)
+    end = value.find(PADDING)
+    return value if end < 0 else value[:end]
 
 
 @dataclass(slots=True)

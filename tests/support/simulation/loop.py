@@ -20,6 +20,7 @@ import asyncio
 import contextvars
 import heapq
 from asyncio import base_events
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.support.simulation.handle import Handle
@@ -58,6 +59,9 @@ class SimulatedLoop(base_events.BaseEventLoop):
         self._timer_count = 0
         self.steps = 0
         self.set_task_factory(_make_task)
+        # Asked for with every future, so without a frame of Python for the answer.
+        self.get_debug = bool  # type: ignore[method-assign]  # False, as a call that C makes
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
 
     def time(self) -> float:
         """Virtual seconds since the simulation began."""
@@ -153,36 +157,47 @@ class SimulatedLoop(base_events.BaseEventLoop):
         super().close()
 
     def _run_once(self) -> None:
-        """Move the clock to the next timers where nothing is ready; run all that is ready."""
-        ready, timers = self._ready, self._timers
-        if not ready and not self._stopping:
-            while timers and timers[0][2].callback is None:
-                heapq.heappop(timers)
-            if not timers:
-                raise SimulationError(f"deadlock at {self.now_s:.6f} s: nothing will ever happen")
-            if timers[0][0] > self.now_s:
-                self.now_s = timers[0][0]
-        now_s = self.now_s
-        while timers and timers[0][0] <= now_s:
-            ready.append(heapq.heappop(timers)[2])
-        count = len(ready)
-        self.steps += count
-        for _ in range(count):
-            handle: Handle = ready.popleft()
-            callback, process = handle.callback, handle.process
-            if callback is None:
-                continue
-            if process is not None and not process.runs:
-                process.missed(handle)
-                continue
-            try:
-                handle.context.run(callback, *handle.args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:  # noqa: BLE001 - reported, as asyncio's handles do
-                self.call_exception_handler(
-                    {"message": f"Exception in callback {callback}", "exception": exc}
-                )
+        """Run until the loop is stopped, and not one turn only: a call for each would be dear.
+
+        A turn moves the clock to the next timers where nothing is ready, and runs all that is
+        ready by then; what becomes ready meanwhile belongs to the next.
+        """
+        ready, timers, pop_timer, next_ready = (
+            self._ready, self._timers, heapq.heappop, self._ready.popleft
+        )  # fmt: skip
+        while True:
+            if not ready and not self._stopping:
+                while timers and timers[0][2].callback is None:
+                    pop_timer(timers)
+                if not timers:
+                    raise SimulationError(
+                        f"deadlock at {self.now_s:.6f} s: nothing will ever happen"
+                    )
+                if timers[0][0] > self.now_s:
+                    self.now_s = timers[0][0]
+            now_s = self.now_s
+            while timers and timers[0][0] <= now_s:
+                ready.append(pop_timer(timers)[2])
+            count = len(ready)
+            self.steps += count
+            for _ in range(count):
+                handle: Handle = next_ready()
+                callback, process = handle.callback, handle.process
+                if callback is None:
+                    continue
+                if process is not None and not process.runs:
+                    process.missed(handle)
+                    continue
+                try:
+                    handle.context.run(callback, *handle.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as exc:  # noqa: BLE001 - reported, as asyncio's handles do
+                    self.call_exception_handler(
+                        {"message": f"Exception in callback {callback}", "exception": exc}
+                    )
+            if self._stopping:
+                return
 
     def _asyncgen_finalizer_hook(self, agen: Any) -> None:
         """A generator that was left behind belonged to a killed process: nobody finishes it."""

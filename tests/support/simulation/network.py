@@ -170,7 +170,8 @@ class SimulatedTransport(asyncio.Transport):
         return False
 
     def write(self, data: Any) -> None:
-        if self._closing or self._dead() or not data:
+        process = self.process
+        if self._closing or not data or not (process is None or process.alive):
             return
         piece = bytes(data)
         network = self._network
@@ -250,6 +251,9 @@ class SimulatedTransport(asyncio.Transport):
         """Take bytes that arrived, or None for the end of the stream."""
         if self.lost:
             return
+        if piece is not None and self._reading and not self._inbox:  # the usual case
+            self._take(piece)
+            return
         self._inbox.append(piece)
         if self._reading:
             self._drain()
@@ -259,7 +263,9 @@ class SimulatedTransport(asyncio.Transport):
         if self.silent:
             return
         network = self._network
-        at_s = network.loop.now_s + network.latency_s() + network.slowness_s(self)
+        at_s = network.loop.now_s + network.latency_s()
+        if network.is_slow:
+            at_s += network.slowness_s(self)
         if at_s < self._arrives_s:
             at_s = self._arrives_s
         self._arrives_s = at_s
@@ -276,7 +282,11 @@ class SimulatedTransport(asyncio.Transport):
     def land(self, piece: bytes | None) -> None:
         """Let a piece reach the other end."""
         peer = self.peer
-        if not peer._dead():
+        process = peer.process
+        if process is None or process.runs:
+            peer._context.run(peer.deliver, piece)
+            return
+        if process.alive:
             peer.tell(peer.deliver, piece)
             return
         # Nobody there: a host that is up answers with a reset, one without power not at all.
@@ -297,9 +307,13 @@ class SimulatedTransport(asyncio.Transport):
             while inbox and (following := inbox[0]) is not None:
                 piece += following
                 inbox.popleft()
-            self.peer._consumed(len(piece))
-            self._network.simulation.trace(self._label, len(piece), "bytes")
-            self.protocol.data_received(piece)
+            self._take(piece)
+
+    def _take(self, piece: bytes) -> None:
+        """Give bytes to the program."""
+        self.peer._consumed(len(piece))
+        self._network.simulation.trace(self._label, len(piece), "bytes")
+        self.protocol.data_received(piece)
 
     def _consumed(self, size_bytes: int) -> None:
         self._unread_bytes -= size_bytes
@@ -370,10 +384,13 @@ class SimulatedNetwork:
         """Draw a one-way time."""
         return self._latency_min_s + self._latency_range_s * self.random.random()
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether any way takes longer at the moment."""
+        return bool(self._slow)
+
     def slowness_s(self, transport: SimulatedTransport) -> float:
         """What a way takes longer at the moment."""
-        if not self._slow:
-            return 0.0
         return self._slow.get((transport.local[0], transport.remote[0]), 0.0)
 
     def at(self, when_s: float, call: Callable[..., object], *args: Any) -> None:

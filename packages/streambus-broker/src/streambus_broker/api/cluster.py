@@ -45,6 +45,7 @@ class ClusterApi:
         self._node = node
         self._topics = topics
         self._health = health
+        self._ranges: tuple[ApiRange, ...] = ()
 
     def handshake(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
@@ -76,11 +77,13 @@ class ClusterApi:
         return response_frame(ApiKey.HANDSHAKE, version, correlation_id, encoded)
 
     def _served(self) -> tuple[ApiRange, ...]:
-        """What this broker serves of what the protocol knows."""
-        routes = self._node.server.routes
-        return tuple(
-            each for each in supported_ranges() if each.api << 8 | each.version_max in routes
-        )
+        """What this broker serves of what the protocol knows; the same for all its life."""
+        if not self._ranges:
+            routes = self._node.server.routes
+            self._ranges = tuple(
+                each for each in supported_ranges() if each.api << 8 | each.version_max in routes
+            )
+        return self._ranges
 
     def metadata(
         self, connection: Connection, version: int, correlation_id: int, body: bytes

@@ -7,7 +7,7 @@ told to the leader as soon as it is known, on the same connection.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streambus_broker.cluster.follower import Append, FollowerSession, StartOver, Truncate
 from streambus_broker.cluster.peers import PeerConnection, PeerError, connect
@@ -42,7 +42,9 @@ class Fetcher:
         self.session = FollowerSession()
         self.fetched_bytes = 0
         self._node = node
-        self._wake = asyncio.Event()
+        self._woken = False  # there is news of our own to tell the leader
+        self._sleeper: asyncio.Future[None] | None = None
+        self._hears_news = False
         self._durable: dict[int, ReplicaDurable] = {}
         self._link: PeerConnection | None = None
         self._telling = False
@@ -59,15 +61,26 @@ class Fetcher:
             stored.epochs.epoch_before(end),
             stored.durable,
         )
-        self._wake.set()
+        self._wake()
         if stored.durable < end:
             self._sync(replica)
+
+    def _wake(self) -> None:
+        """Have the leader told what is new here, as soon as a request may be made."""
+        self._woken = True
+        if self._hears_news:
+            self._stir()
+
+    def _stir(self, _: object = None) -> None:
+        sleeper = self._sleeper
+        if sleeper is not None and not sleeper.done():
+            sleeper.set_result(None)
 
     def forget(self, partition_id: int) -> None:
         """Follow a partition no more."""
         if partition_id in self.session.partitions:
             self.session.forget(partition_id)
-            self._wake.set()
+            self._wake()
 
     def disconnect(self) -> None:
         """Begin a new session: one of the two brokers has."""
@@ -114,39 +127,39 @@ class Fetcher:
         self._durable.clear()
         self._problem = ""
         asked: list[asyncio.Future[ReplicaFetchResponse]] = []
-        self._wake.set()
+        self._wake()
         while True:
-            if not asked or (self._wake.is_set() and len(asked) < _PIPELINED_MAX):
-                self._wake.clear()
+            if not asked or (self._woken and len(asked) < _PIPELINED_MAX):
+                self._woken = False
                 asked.append(link.ask(self._request(), ReplicaFetchResponse))
             now_s = node.loop.time()
             retry_s = self.session.retry_at_s
             if retry_s is not None and retry_s <= now_s:
-                self._wake.set()
+                self._wake()
             patience_s = _WAIT_MS / 1000 + _TIMEOUT_S
             timeout_s = patience_s if not retry_s else max(0.01, min(patience_s, retry_s - now_s))
             news = len(asked) < _PIPELINED_MAX
-            if not await self._woken(asked[0], timeout_s, news=news) and timeout_s == patience_s:
+            if not await self._sleep(asked[0], timeout_s, news=news) and timeout_s == patience_s:
                 raise PeerError(f"broker {self.leader} does not answer")
             if asked[0].done():
                 self._take(asked.pop(0).result())
 
-    async def _woken(
+    async def _sleep(
         self, answer: asyncio.Future[ReplicaFetchResponse], timeout_s: float, *, news: bool
     ) -> bool:
         """Wait for the answer, or besides for news of our own; False where neither came."""
-        waiting: set[asyncio.Future[Any]] = {answer}
-        wake = self._node.loop.create_task(self._wake.wait()) if news else None
-        if wake is not None:
-            waiting.add(wake)
-        try:
-            done, _ = await asyncio.wait(
-                waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            if wake is not None:
-                wake.cancel()
-        return bool(done)
+        if not (answer.done() or (news and self._woken)):
+            loop = self._node.loop
+            self._sleeper, self._hears_news = loop.create_future(), news
+            answer.add_done_callback(self._stir)
+            timer = loop.call_later(timeout_s, self._stir)
+            try:
+                await self._sleeper
+            finally:
+                timer.cancel()
+                answer.remove_done_callback(self._stir)
+                self._sleeper, self._hears_news = None, False
+        return answer.done() or (news and self._woken)
 
     def _request(self) -> ReplicaFetchRequest:
         node = self._node
@@ -249,7 +262,7 @@ class Fetcher:
         stored = replica.stored
         end = stored.log.next_offset
         self.session.positioned(replica.partition_id, end, stored.epochs.epoch_before(end))
-        self._wake.set()
+        self._wake()
         if stored.durable < end:
             self._sync(replica)
 

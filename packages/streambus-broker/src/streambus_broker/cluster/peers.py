@@ -60,6 +60,7 @@ class PeerConnection(asyncio.Protocol):
         cluster_id: The other side's cluster; empty while that is not formed.
         broker_id: The other side's node id.
         closed: Set when the connection ended.
+        heard_s: When something came last, by the loop's clock.
     """
 
     def __init__(self) -> None:
@@ -72,6 +73,7 @@ class PeerConnection(asyncio.Protocol):
         self._correlation = 0
         self._versions: dict[int, int] = {}
         self._loop = asyncio.get_running_loop()
+        self.heard_s = self._loop.time()
 
     # --- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -86,6 +88,7 @@ class PeerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take answers."""
+        self.heard_s = self._loop.time()
         try:
             for frame in self._decoder.receive(data):
                 self._take(frame)
@@ -134,6 +137,7 @@ class PeerConnection(asyncio.Protocol):
         api = api_of(type(request))
         if self.closed.is_set():
             future.set_exception(PeerError("the connection is closed"))
+            future.exception()  # as in `_fail_all`
             return future
         try:
             version = 0 if api.key == ApiKey.HANDSHAKE else version_for(self._versions, api.key)

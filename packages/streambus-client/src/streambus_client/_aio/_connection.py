@@ -91,7 +91,7 @@ class AsyncConnection:
         self.closed = False
         self._options = options
         self._replies: dict[int, Reply] = {}
-        self._send_lock = anyio.Lock()
+        self._send_lock = anyio.Lock(fast_acquire=True)  # writing yields anyway
         self._stream: SocketStream | None = None
 
     async def open(self, tasks: TaskGroup, timeout_s: float) -> None:

@@ -71,10 +71,12 @@ class AsyncSendFuture:
         Raises:
             TimeoutError: it has not ended in time.
         """
-        with anyio.fail_after(timeout):
-            await wait_for(self._outcome, self._done)
-        self._outcome.observed = True
-        return self._outcome.error
+        outcome = self._outcome
+        if not outcome.done:
+            with anyio.fail_after(timeout):
+                await wait_for(outcome, self._done)
+        outcome.observed = True
+        return outcome.error
 
     def add_done_callback(self, callback: Callable[[AsyncSendFuture], object]) -> None:
         """Call ``callback`` with this future when it ends; at once if it has ended.

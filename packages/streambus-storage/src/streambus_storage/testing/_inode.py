@@ -56,7 +56,10 @@ class File:
         """Put bytes at ``offset`` (at most the length); return by how much its room grew."""
         content = self.own()
         before = self.room_bytes
-        content[offset : offset + len(data)] = data
+        if offset == len(content):
+            content += data
+        else:
+            content[offset : offset + len(data)] = data
         if offset < self.synced:
             self.synced = offset
         return self.room_bytes - before
