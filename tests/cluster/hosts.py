@@ -10,6 +10,7 @@ from streambus_broker.broker import Doors
 from streambus_broker.cluster.broker import ClusterBroker, JoinError
 from streambus_broker.cluster.member import DuplicateBrokerError
 from streambus_broker.config import BrokerConfig
+from streambus_broker.errors import DataDirectoryError
 from streambus_broker.observe.logs import Logger, LogSink
 from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
 
@@ -76,6 +77,7 @@ class Host:
         serving: Whether its program runs.
         damaged: Whether its disk was damaged, and not emptied since.
         failing: Whether its disk fails, so that the broker may give up at any time.
+        full: Whether its disk was full at some time in its process's life.
         wiped: Whether its disk was emptied at some time.
         skew_ms: What its wall clock is ahead.
         lowest: By partition, what its high watermark may not fall below.
@@ -90,6 +92,7 @@ class Host:
         self.serving = False
         self.damaged = False
         self.failing = False
+        self.full = False
         self.wiped = False
         self.skew_ms = 0
         self.starts = 0
@@ -167,7 +170,7 @@ class Hosts:
         else:
             host.disk = host.disk.process_kill()
             host.disk.capacity_bytes = None
-        host.failing = False
+        host.failing = host.full = False
 
     async def stop(self, host: Host) -> None:
         """Shut a broker down in good order, or kill it where that takes too long."""
@@ -240,7 +243,9 @@ class Hosts:
         error = serving.exception()
         if error is None:
             return
-        trouble = host.failing or host.damaged
+        # One that runs stands still while there is no room; one that starts may need some.
+        no_room = host.full and isinstance(error, DataDirectoryError)
+        trouble = host.failing or host.damaged or no_room
         if not trouble and not isinstance(error, _EXPECTED):
             raise error
         self.simulation.happened("gave up", host.node_id, type(error).__name__, str(error)[:200])

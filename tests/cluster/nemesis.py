@@ -371,6 +371,7 @@ class Nemesis:
     async def _disk_full(self) -> None:
         host = self._any()
         disk = host.disk
+        host.full = True
         disk.capacity_bytes = disk.used_bytes + self._random.choice((0, 100, 5_000))
 
         async def free() -> None:
