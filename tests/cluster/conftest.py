@@ -97,6 +97,22 @@ class Cluster:
         return found.leader, found.in_sync
 
 
+def wait_for_failure(
+    cluster: Cluster, node_id: int, config: BrokerConfig | None = None
+) -> Exception:
+    """Start a broker that is to end by itself, and return what ended it."""
+    broker = EmbeddedBroker(config or cluster.config(node_id))
+    broker.start()
+    inside = broker.broker
+    assert inside is not None
+    try:
+        wait_until(inside.failed.is_set, "the broker ended")
+    finally:
+        broker.stop()
+    assert inside.failure is not None
+    return inside.failure
+
+
 @contextmanager
 def running_cluster(path: Path, count: int = 3) -> Iterator[Cluster]:
     """A cluster that is ready, and is stopped at the end."""

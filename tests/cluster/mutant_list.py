@@ -229,33 +229,32 @@ _ELECTION = [
     ),
     Mutant(
         "restarted-leader-keeps-epoch",
-        "cluster.state",
-        "            if record.leader == broker.broker_id:\n"
-        "                # What it wrote and had not synced is gone: nobody may take its log "
+        "cluster.registering",
+        "        if record.leader == broker.broker_id:\n"
+        "            # What it wrote and had not synced is gone: nobody may take its log "
         "for the"
-        " old one.\n                return",
-        "            if record.leader == broker.broker_id and not broker.leads:\n"
-        "                return",
+        " old one.\n            return",
+        "        if record.leader == broker.broker_id and not broker.leads:\n            return",
         "a leader that restarts within its session goes on in its old epoch",
     ),
     Mutant(
         "fenced-broker-leads",
-        "cluster.state",
-        "        able = self.able - {broker.broker_id}\n\n        def change(placed: _Placed)"
-        " -> PartitionRecord:\n            record = placed.record\n"
-        "            if broker.broker_id not in record.replicas:\n                return record\n"
-        "            minimum",
-        "        able = self.able\n\n        def change(placed: _Placed)"
-        " -> PartitionRecord:\n            record = placed.record\n"
-        "            if broker.broker_id not in record.replicas:\n                return record\n"
-        "            minimum",
+        "cluster.registering",
+        "    able = state.able - {broker.broker_id}\n\n    def change(placed: Placed)"
+        " -> PartitionRecord:\n        record = placed.record\n"
+        "        if broker.broker_id not in record.replicas:\n            return record\n"
+        "        minimum",
+        "    able = state.able\n\n    def change(placed: Placed)"
+        " -> PartitionRecord:\n        record = placed.record\n"
+        "        if broker.broker_id not in record.replicas:\n            return record\n"
+        "        minimum",
         "nobody is elected where a broker is fenced",
     ),
     Mutant(
         "lost-disk-stays-in-sync",
-        "cluster.state",
-        "        lost_disk = known is not None and known.storage_id != command.storage_id\n",
-        "        lost_disk = False\n",
+        "cluster.registering",
+        "    lost_disk = known is not None and known.storage_id != command.storage_id\n",
+        "    lost_disk = False\n",
         "a broker that comes back with an empty disk counts as in sync",
     ),
     Mutant(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 
@@ -16,7 +15,7 @@ from streambus_client import Admin, Producer, TopicPartition
 from streambus_client._cli import cluster as cluster_command
 from streambus_client._cli import topic as topic_command
 from streambus_client.errors import BrokerError, ClientError
-from tests.cluster.conftest import Cluster, wait_until
+from tests.cluster.conftest import Cluster, wait_for_failure, wait_until
 from tests.support.ports import free_ports
 
 
@@ -143,20 +142,9 @@ def test_a_broker_takes_everything_over_from_a_dead_one(cluster: Cluster) -> Non
         for number in range(200):
             producer.send("t", b"%d" % number)
     assert run(cluster_command, "check", "-b", cluster.bootstrap)[0] == 0
-    with pytest.raises(RemovedBrokerError, match="was removed from this cluster"):
-        wait_for_failure(cluster, 3)
-
-
-def wait_for_failure(cluster: Cluster, node_id: int) -> None:
-    """Start a broker that is to end by itself, and raise what ended it."""
-    broker = cluster.start(node_id)
-    inside = cluster.broker(node_id)
-    wait_until(inside.failed.is_set, "the broker ended")
-    cluster.brokers.pop(node_id)
-    with contextlib.suppress(Exception):
-        broker.stop()
-    assert inside.failure is not None
-    raise inside.failure
+    ended = wait_for_failure(cluster, 3)
+    assert isinstance(ended, RemovedBrokerError)
+    assert "was removed from this cluster" in str(ended)
 
 
 def test_a_replacement_is_planned_and_called_off(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from streambus_broker.cluster.api import serve_cluster_apis
 from streambus_broker.cluster.fetcher import Fetchers
 from streambus_broker.cluster.group import MetadataGroup, group_name
 from streambus_broker.cluster.identity import keep_group, load_identity, note_damage
-from streambus_broker.cluster.member import Member
+from streambus_broker.cluster.member import IncompatibleReleaseError, Member
 from streambus_broker.cluster.node import ClusterNode
 from streambus_broker.cluster.peers import PeerError, connect
 from streambus_broker.cluster.replica_sessions import ReplicaSessions
@@ -175,8 +175,20 @@ class ClusterBroker(Broker):
     async def _run_member(self) -> None:
         try:
             await self.member.run()
+        except IncompatibleReleaseError as error:
+            if self.config.node_id not in self.node.state.brokers:
+                await self._withdraw()
+            self._fail(error)
         except BrokerError as error:
             self._fail(error)
+
+    async def _withdraw(self) -> None:
+        """Be a member of the metadata group no more, if one may ask for that now."""
+        link = self.group.transport.link(self.group.controller or -1)
+        if link is not None:
+            request = AlterMemberRequest("remove", self.config.node_id, "", 0)
+            with contextlib.suppress(PeerError):
+                await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
 
     async def _watch_group(self) -> None:
         """A broker whose metadata log has failed cannot go on."""
@@ -195,28 +207,53 @@ class ClusterBroker(Broker):
         self.failed.set()
 
     async def _be_taken_in(self) -> None:
-        """Have the controller add this broker to the metadata group, until it has."""
+        """Have the controller add this broker to the metadata group, until it has.
+
+        One that comes back is a member already; it only sees that it is told to join its own.
+        """
         host, port = self.node.advertised
         request = AlterMemberRequest("add", self.config.node_id, host, port)
         address = split_address(self.config.join)
-        while self.config.node_id not in self.group.membership.members():
+        while True:
             try:
                 address = await self._ask_to_be_taken_in(request, address)
+            except JoinError as error:
+                self._fail(error)
+                return
             except PeerError as error:
                 self._logger.info("join", str(error), sparse=True)
                 address = split_address(self.config.join)
+            if self._is_member():
+                return
             await asyncio.sleep(_JOIN_PAUSE_S)
+
+    def _is_member(self) -> bool:
+        return self.config.node_id in self.group.membership.members()
 
     async def _ask_to_be_taken_in(
         self, request: AlterMemberRequest, address: tuple[str, int]
     ) -> tuple[str, int]:
-        """Ask once; learn where all members are; return where to ask next."""
+        """Ask once; learn where all members are; return where to ask next.
+
+        Raises:
+            JoinError: It is another cluster than the one that the data directory belongs to.
+            PeerError: Nobody answers there.
+        """
         link = await connect(*address, cluster_id=None, expect=None, timeout_s=_JOIN_TIMEOUT_S)
         try:
-            answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
             found = await link.request(
                 DescribeClusterRequest(), DescribeClusterResponse, _JOIN_TIMEOUT_S
             )
+            if found.raft_group != self.group.name:
+                raise JoinError(
+                    f"{address[0]}:{address[1]}",
+                    f"it is cluster {found.cluster_id!r}, and data directory"
+                    f" {self.config.data_dir} belongs to another one; join that one, or choose an"
+                    " empty directory",
+                )
+            if self._is_member():
+                return address
+            answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
         finally:
             link.close()
         for member in found.members:
@@ -296,7 +333,7 @@ class ClusterBroker(Broker):
         if group.full is not None:
             return Component("cluster", "failed", f"no room for metadata: {group.full}")
         if not group.has_quorum:
-            return Component("cluster", "failed", "no majority of the voters can be reached")
+            return Component("cluster", "failed", group.why_no_quorum())
         if node.me is None:
             return Component("cluster", "failed", "this broker has no session with the controller")
         if node.lapsed():

@@ -26,6 +26,8 @@ class BrokerRecord:
         maintenance: An operator keeps leadership and new replicas away from it.
         replaced_by: Who takes everything over from it; NOBODY for none.
         vote: Whether it is wished to vote on metadata; None for as it is.
+        level_min: The oldest level of metadata that its release takes part in.
+        level_max: The newest.
     """
 
     broker_id: int
@@ -40,6 +42,8 @@ class BrokerRecord:
     maintenance: bool = False
     replaced_by: int = NOBODY
     vote: bool | None = None
+    level_min: int = 1
+    level_max: int = 1
 
     @property
     def leads(self) -> bool:
@@ -62,4 +66,4 @@ class BrokerRecord:
         Raises:
             TypeError: It is something else.
         """
-        return cls(*row[:12])
+        return cls(*row[:14])

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORMAT_VERSION = 1
+LEVEL_MIN, LEVEL_MAX = 1, 1
+"""The levels of metadata that this release takes part in. A command that an earlier release could
+not carry out raises the newest, and is proposed only while every broker has it."""
 
 _CommandT = TypeVar("_CommandT")
 _KINDS: dict[int, type[Any]] = {
@@ -54,7 +57,12 @@ class FormCluster:
 
 @_kind(2)
 class RegisterBroker:
-    """A broker begins a session."""
+    """A broker begins a session.
+
+    Attributes:
+        level_min: The oldest level of metadata that its release takes part in.
+        level_max: The newest. A broker that shares no level with another one is refused.
+    """
 
     broker_id: int
     incarnation: bytes
@@ -62,6 +70,8 @@ class RegisterBroker:
     host: str
     port: int
     rack: str | None
+    level_min: int = 1
+    level_max: int = 1
 
 
 @_kind(3)

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from streambus_broker.cluster import votes
 from streambus_broker.cluster.commands import (
+    RegisterBroker,
     RemoveBroker,
     SetVote,
     decode_command,
     encode_command,
 )
+from streambus_broker.cluster.peers import PeerError
 from streambus_broker.cluster.raft_log import TreeLogStorage
 from streambus_broker.cluster.raft_transport import RaftTransport
 from streambus_broker.errors import BrokerError
 from streambus_broker.metadata.registry import CommandError
-from streambus_protocol import ErrorCode
+from streambus_protocol import DescribeClusterRequest, DescribeClusterResponse, ErrorCode
 from streambus_raft import Change, ChangeKind, Config, NodeId, RaftServer
 from streambus_raft.errors import ProposalUnknownError, RaftError, TransferError
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from streambus_broker.cluster.commands import ClusterCommand
     from streambus_broker.cluster.node import ClusterNode
+    from streambus_broker.cluster.peers import PeerConnection
     from streambus_broker.cluster.state import ClusterState
     from streambus_broker.observe.logs import Logger
     from streambus_raft import Membership
@@ -41,6 +44,7 @@ TICK_S = 0.05
 ELECTION_TICKS = 10
 HEARTBEAT_TICKS = 2
 SNAPSHOT_LOG_BYTES = 4 * 1024 * 1024
+_GREET_S = 2.0
 
 
 def group_name(voters: Mapping[int, tuple[str, int]]) -> str:
@@ -79,6 +83,8 @@ class MetadataMachine:
         try:
             changes = state.judge(index, command)
         except CommandError as error:
+            if isinstance(command, RegisterBroker):  # whoever operates the others should know, too
+                self._logger.warning("register", error.detail, category="cluster", sparse=True)
             return [int(error.code), error.detail, None, []]
         deleted = [state.topics[name] for name in changes.deleted]
         state.adopt(changes)
@@ -134,7 +140,14 @@ class MetadataGroup:
         self.name = name
         self.state = state
         self.machine = MetadataMachine(state, logger)
-        self.transport = RaftTransport(node_id, name, lambda: state.cluster.cluster_id, gone)
+        self.transport = RaftTransport(
+            node_id,
+            name,
+            lambda: state.cluster.cluster_id,
+            gone,
+            greet=self._greet,
+            complain=lambda peer, problem: logger.info("connect", problem, broker=peer),
+        )
         for voter, address in voters.items():
             self.transport.set_peer(voter, address)
         config = Config(
@@ -183,6 +196,36 @@ class MetadataGroup:
     def has_quorum(self) -> bool:
         """Whether a leader is known; a leader without its quorum steps down by itself."""
         return self.controller is not None
+
+    def why_no_quorum(self) -> str:
+        """What keeps a majority of the voters from agreeing, as far as this broker knows."""
+        voters = self.membership.voters
+        missing = {
+            each: problem
+            for each, problem in sorted(self.transport.problems.items())
+            if each in voters or not voters
+        }
+        if not missing:
+            return "no leader of the metadata group is known"
+        reasons = "; ".join(f"broker {each}: {problem}" for each, problem in missing.items())
+        return f"no majority of the voters can be reached: {reasons}"
+
+    async def _greet(self, link: PeerConnection) -> None:
+        """See that the other side is of this group; its cluster id tells where that is known.
+
+        Raises:
+            PeerError: It is of another one.
+        """
+        if self.state.cluster.cluster_id:
+            return
+        found = await link.request(DescribeClusterRequest(), DescribeClusterResponse, _GREET_S)
+        if found.raft_group != self.name:
+            raise PeerError(
+                f"broker {link.broker_id} is of cluster {found.cluster_id!r}, which was formed by"
+                " other voters; name the voters with which it began, or start this broker with"
+                " --join",
+                ErrorCode.WRONG_CLUSTER,
+            )
 
     @property
     def full(self) -> str | None:

@@ -21,7 +21,13 @@ from streambus_broker.cluster.sessions import Sessions
 from streambus_broker.cluster.votes import answers, strangers
 from streambus_broker.errors import BrokerError
 from streambus_broker.metadata.registry import CommandError
-from streambus_protocol import BrokerHeartbeatRequest, BrokerHeartbeatResponse, ErrorCode
+from streambus_protocol import (
+    BrokerHeartbeatRequest,
+    BrokerHeartbeatResponse,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+    ErrorCode,
+)
 from streambus_raft.errors import RaftError, StoppedError
 from streambus_storage import TreeFailedError
 
@@ -49,6 +55,10 @@ _ASKED_AT_ONCE = 1_000
 
 class DuplicateBrokerError(BrokerError):
     """Another living broker of the cluster has this node id; give each its own."""
+
+
+class IncompatibleReleaseError(BrokerError):
+    """This broker's release and another one's share no level of metadata; upgrade the older."""
 
 
 class RemovedBrokerError(BrokerError):
@@ -89,6 +99,7 @@ class Member:
         self._term = 0
         self._predecessor: tuple[int | None, int] = (None, 0)
         self._away_since_s: dict[int, float] = {}
+        self._refused_since_s: float | None = None
 
     # --- a broker among others -----------------------------------------------------------------
 
@@ -97,34 +108,83 @@ class Member:
 
         Raises:
             DuplicateBrokerError: Another broker has this node id.
+            IncompatibleReleaseError: Its release is too far from the others'.
             RemovedBrokerError: This one was removed from the cluster.
         """
         node = self._node
-        refused_since_s: float | None = None
         while True:
             if node.state.removed.get(node.config.node_id) == self._storage_id:
                 raise RemovedBrokerError(
                     f"broker {node.config.node_id} was removed from this cluster"
                 )
             if node.me is None and not node.closing and not self._storage_failed():
-                try:
-                    await self._register()
-                    refused_since_s = None
-                except CommandError as error:
-                    if error.code == ErrorCode.UNKNOWN_BROKER:
-                        raise RemovedBrokerError(error.detail) from error
-                    if error.code == ErrorCode.DUPLICATE_BROKER:
-                        now_s = node.steady_s()
-                        refused_since_s = refused_since_s or now_s
-                        patience_s = self.sessions.timeout_s * _DUPLICATE_PATIENCE_SESSIONS
-                        if now_s - refused_since_s > patience_s:
-                            raise DuplicateBrokerError(error.detail) from error
-                    await asyncio.sleep(_PAUSE_S)
-                except UncertainError:
-                    await asyncio.sleep(_PAUSE_S)
+                await self._try_to_register()
                 continue
             await self._heartbeat()
             await asyncio.sleep(self._heartbeat_s)
+
+    async def _try_to_register(self) -> None:
+        """Register, or wait a moment; raises as `run` where no trying mends a refusal."""
+        try:
+            await self._register()
+            self._refused_since_s = None
+            return
+        except CommandError as error:
+            if error.code == ErrorCode.UNKNOWN_BROKER:
+                raise RemovedBrokerError(error.detail) from error
+            if error.code == ErrorCode.UNSUPPORTED_VERSION:
+                raise IncompatibleReleaseError(error.detail) from error
+            if error.code == ErrorCode.DUPLICATE_BROKER:
+                self._refuse_double(error.detail)
+            elif error.code == ErrorCode.NO_QUORUM:
+                await self._look_for_double()
+        except UncertainError:
+            await self._look_for_double()
+        await asyncio.sleep(_PAUSE_S)
+
+    def _refuse_double(self, detail: str) -> None:
+        """Another broker seems to have this node id: for long, or it was this one's former life.
+
+        Raises:
+            DuplicateBrokerError: It has for longer than a session lasts.
+        """
+        now_s = self._node.steady_s()
+        if self._refused_since_s is None:
+            self._refused_since_s = now_s
+            self._node.logger.warning("register", f"not yet: {detail}")
+        if now_s - self._refused_since_s > self.sessions.timeout_s * _DUPLICATE_PATIENCE_SESSIONS:
+            raise DuplicateBrokerError(detail)
+
+    async def _look_for_double(self) -> None:
+        """See whether the others talk to another broker under this node id.
+
+        One that has no part in the metadata group because another one has its place is never told
+        so: its proposals reach nobody.
+
+        Raises:
+            DuplicateBrokerError: They do.
+        """
+        node = self._node
+        for link in self._group.transport.links():
+            try:
+                found = await link.request(
+                    DescribeClusterRequest(), DescribeClusterResponse, _REQUEST_TIMEOUT_S
+                )
+            except PeerError:
+                continue
+            if found.controller < 0:
+                continue
+            number, here = node.config.node_id, node.advertised
+            for each in found.members:
+                alive = each.broker_id == number and each.state in ("alive", "maintenance")
+                if alive and (each.host, each.port) != here:
+                    self._refuse_double(
+                        f"broker {number} is already here, at {each.host}:{each.port};"
+                        " give each broker a node id and a data directory of its own"
+                    )
+                    return
+            break
+        self._refused_since_s = None
 
     def _storage_failed(self) -> bool:
         """Whether this broker's log has stopped, or its metadata has no room: it is let go."""
@@ -139,7 +199,14 @@ class Member:
         rack = node.config.rack or None
         epoch = await group.propose(
             c.RegisterBroker(
-                node.config.node_id, node.incarnation, self._storage_id, host, port, rack
+                node.config.node_id,
+                node.incarnation,
+                self._storage_id,
+                host,
+                port,
+                rack,
+                c.LEVEL_MIN,
+                c.LEVEL_MAX,
             )
         )
         group.follow_addresses()

@@ -35,6 +35,15 @@ if TYPE_CHECKING:
 _ERROR = int(FrameFlags.ERROR)
 _ResponseT = TypeVar("_ResponseT", bound=tuple[Any, ...])
 _QUEUED_BYTES_MAX = 64 * 1024 * 1024
+_BETWEEN_BROKERS = (
+    ApiKey.RAFT_MESSAGES,
+    ApiKey.BROKER_HEARTBEAT,
+    ApiKey.REPLICA_FETCH,
+    ApiKey.REPLICA_PROGRESS,
+    ApiKey.DESCRIBE_CLUSTER,
+    ApiKey.ALTER_MEMBER,
+)
+"""Without a common version of each of these two brokers are not of one cluster."""
 
 
 class PeerError(BrokerError):
@@ -190,6 +199,7 @@ class PeerConnection(asyncio.Protocol):
         self.cluster_id = answer.cluster_id
         self.broker_id = answer.broker_id
         self._versions = negotiate(answer.apis)
+        _check_versions(answer, self._versions)
         self._decoder.frame_bytes_max = max(answer.frame_bytes_max, self._decoder.frame_bytes_max)
 
 
@@ -197,7 +207,26 @@ def _hello(cluster_id: str | None) -> HandshakeRequest:
     return HandshakeRequest("streambus-broker", __version__, cluster_id)
 
 
-def _is_refusal(error: OSError) -> bool:
+def _check_versions(answer: HandshakeResponse, versions: dict[int, int]) -> None:
+    """Refuse a broker with which nothing could be done.
+
+    Raises:
+        PeerError: It is on its own, or of a release too far from this one.
+    """
+    if ApiKey.RAFT_MESSAGES not in {each.api for each in answer.apis}:
+        raise PeerError(
+            "it is a broker on its own, and belongs to no cluster", ErrorCode.UNSUPPORTED_API
+        )
+    missing = [key.name for key in _BETWEEN_BROKERS if key not in versions]
+    if missing:
+        raise PeerError(
+            f"it is StreamBus {answer.broker_version}, this broker is {__version__}: they share no"
+            f" version of {', '.join(missing)}; upgrade the older one",
+            ErrorCode.UNSUPPORTED_VERSION,
+        )
+
+
+def _is_refusal(error: OSError) -> bool:  # asyncio's TimeoutError is one
     """Whether nobody listens, at any of the addresses that the name has."""
     if error.errno is not None:
         return error.errno == errno.ECONNREFUSED
@@ -231,10 +260,14 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             _, peer = await loop.create_connection(PeerConnection, host, port)
     except (OSError, TimeoutError) as exc:
-        problem = f"{host}:{port} cannot be reached: {exc}"
-        raise PeerError(problem, refused=_is_refusal(exc)) from exc
+        refused = _is_refusal(exc)
+        why = "nobody listens there" if refused else str(exc) or f"no answer in {timeout_s:g} s"
+        raise PeerError(f"{host}:{port} cannot be reached: {why}", refused=refused) from exc
     try:
-        await peer._greet(cluster_id or None, timeout_s)
+        try:
+            await peer._greet(cluster_id or None, timeout_s)
+        except PeerError as exc:
+            raise PeerError(f"{host}:{port}: {exc}", exc.code) from exc
         if expect is not None and peer.broker_id != expect:
             raise PeerError(f"{host}:{port} is broker {peer.broker_id}, not {expect}")
         if cluster_id and peer.cluster_id and peer.cluster_id != cluster_id:

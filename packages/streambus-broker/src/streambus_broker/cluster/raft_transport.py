@@ -19,7 +19,7 @@ from streambus_raft import Codec, Forward, ForwardRefused, TransportMetrics
 from streambus_raft.errors import MessageError, MessageMalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from streambus_raft import NodeId, PeerMessage, Receiver
 
@@ -40,9 +40,12 @@ class RaftTransport:
         group: The name that the members have in common.
         cluster_id: Tells the cluster's id once it is known.
         gone: Told which node's connection broke, where nobody listens since.
+        greet: Looks at a new connection before it is used; raises `PeerError` against it.
+        complain: Told, once for each reason, why a node cannot be reached.
 
     Attributes:
         metrics: What was done so far.
+        problems: Why which node cannot be reached at present.
     """
 
     def __init__(
@@ -51,11 +54,17 @@ class RaftTransport:
         group: str,
         cluster_id: Callable[[], str],
         gone: Callable[[int], None],
+        *,
+        greet: Callable[[PeerConnection], Awaitable[None]],
+        complain: Callable[[int, str], None],
     ) -> None:
         self.metrics = TransportMetrics()
+        self.problems: dict[int, str] = {}
         self._node_id = node_id
         self._cluster_id = cluster_id
         self._told_gone = gone
+        self._greet = greet
+        self._complain = complain
         self._gone: set[int] = set()
         self._codec = Codec(group)
         self._addresses: dict[int, tuple[str, int]] = {}
@@ -75,6 +84,7 @@ class RaftTransport:
         """Dial a node no more."""
         self._addresses.pop(node_id, None)
         self._gone.discard(node_id)
+        self.problems.pop(node_id, None)
         task = self._tasks.pop(node_id, None)
         if task is not None:
             task.cancel()
@@ -91,6 +101,10 @@ class RaftTransport:
     def link(self, node_id: int) -> PeerConnection | None:
         """The connection to a node, for small requests beside the messages."""
         return self._links.get(node_id)
+
+    def links(self) -> list[PeerConnection]:
+        """All connections that work."""
+        return list(self._links.values())
 
     @asynccontextmanager
     async def running(self, receiver: Receiver) -> AsyncIterator[None]:
@@ -173,14 +187,11 @@ class RaftTransport:
         while True:
             host, port = self._addresses[node_id]
             try:
-                link = await connect(
-                    host,
-                    port,
-                    cluster_id=self._cluster_id(),
-                    expect=node_id,
-                    timeout_s=_TIMEOUT_S,
-                )
+                link = await self._connect(host, port, node_id)
             except PeerError as error:
+                if self.problems.get(node_id) != str(error):
+                    self.problems[node_id] = str(error)
+                    self._complain(node_id, str(error))
                 if broke and error.refused:
                     broke = False
                     self._gone.add(node_id)
@@ -192,6 +203,7 @@ class RaftTransport:
             self.metrics.connects += 1
             self._links[node_id] = link
             self._gone.discard(node_id)
+            self.problems.pop(node_id, None)
             try:
                 await _until_dead(link)
                 broke = True
@@ -199,6 +211,26 @@ class RaftTransport:
                 if self._links.get(node_id) is link:
                     del self._links[node_id]
                 link.close()
+
+    async def _connect(self, host: str, port: int, node_id: int) -> PeerConnection:
+        """Connect once.
+
+        Raises:
+            PeerError: It cannot be reached, or is not who it should be.
+        """
+        link = await connect(
+            host,
+            port,
+            cluster_id=self._cluster_id(),
+            expect=node_id,
+            timeout_s=_TIMEOUT_S,
+        )
+        try:
+            await self._greet(link)
+        except BaseException:
+            link.close()
+            raise
+        return link
 
 
 async def _until_dead(link: PeerConnection) -> None:

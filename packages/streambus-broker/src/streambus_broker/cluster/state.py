@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 
 from streambus_broker.cluster import commands as c
-from streambus_broker.cluster import election, in_sync, placement, reassignment, replacing
-from streambus_broker.cluster.brokers import NOBODY, BrokerRecord
+from streambus_broker.cluster import (
+    election,
+    in_sync,
+    placement,
+    reassignment,
+    registering,
+    replacing,
+)
+from streambus_broker.cluster.brokers import BrokerRecord
 from streambus_broker.cluster.changes import ClusterChanges, with_partitions
 from streambus_broker.cluster.settings import REPLICATION_FACTOR_MAX
 from streambus_broker.metadata.records import ClusterRecord, PartitionRecord, TopicRecord
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
 SNAPSHOT_VERSION = 1
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
     """A partition and where it belongs."""
 
     topic: TopicRecord
@@ -131,7 +138,7 @@ class ClusterState(Registry):
             CommandError: It cannot be carried out.
         """
         if isinstance(command, c.RegisterBroker):
-            return self._register(index, command)
+            return registering.register(self, index, command)
         own = _JUDGES.get(type(command))
         if own is not None:
             return own(self, command)
@@ -169,104 +176,6 @@ class ClusterState(Registry):
         cluster = replace(self.cluster, cluster_id=command.cluster_id)
         return ClusterChanges(cluster=cluster, answer=command.cluster_id)
 
-    def _register(self, index: int, command: c.RegisterBroker) -> ClusterChanges:
-        known = self.brokers.get(command.broker_id)
-        if known is None and self.removed.get(command.broker_id) == command.storage_id:
-            raise CommandError(
-                ErrorCode.UNKNOWN_BROKER,
-                f"broker {command.broker_id} was removed from this cluster; to have it back, start"
-                " it with an empty data directory and --join",
-            )
-        lost_disk = known is not None and known.storage_id != command.storage_id
-        if known is not None and lost_disk and not known.fenced:
-            raise CommandError(
-                ErrorCode.DUPLICATE_BROKER,
-                f"broker {known.broker_id} is already here, at {known.host}:{known.port} with"
-                " another data directory; give each broker a node id of its own",
-            )
-        broker = BrokerRecord(
-            command.broker_id,
-            index,
-            command.incarnation,
-            command.storage_id,
-            command.host,
-            command.port,
-            command.rack,
-            maintenance=known is not None and known.maintenance,
-            replaced_by=NOBODY if known is None else known.replaced_by,
-            vote=None if known is None else known.vote,
-        )
-        able = self.able | ({broker.broker_id} if broker.leads else set())
-
-        def change(placed: _Placed) -> PartitionRecord:
-            record = placed.record
-            if broker.broker_id not in record.replicas:
-                return record
-            if lost_disk:
-                stay = [each for each in record.in_sync if each != broker.broker_id]
-                record = election.with_in_sync(record, stay)
-            if record.leader == broker.broker_id:
-                # What it wrote and had not synced is gone: nobody may take its log for the old one.
-                return election.with_leader(record, election.choose_leader(record, able))
-            return election.keep_led(record, able)
-
-        topics = self._each_partition(change)
-        warnings: tuple[str, ...] = ()
-        if lost_disk:
-            warnings = (f"broker {broker.broker_id} came back with another data directory",)
-        return ClusterChanges(topics, brokers=(broker,), answer=index, warnings=warnings)
-
-    def _fence(self, command: c.FenceBroker) -> ClusterChanges:
-        broker = self.broker_in_session(command.broker_id, command.epoch)
-        return self._without(replace(broker, fenced=True))
-
-    def _leave(self, command: c.LeaveBroker) -> ClusterChanges:
-        broker = self.broker_in_session(command.broker_id, command.epoch)
-        return self._without(replace(broker, leaving=True))
-
-    def _without(self, broker: BrokerRecord) -> ClusterChanges:
-        """Elect others, and count on a broker no more."""
-        able = self.able - {broker.broker_id}
-
-        def change(placed: _Placed) -> PartitionRecord:
-            record = placed.record
-            if broker.broker_id not in record.replicas:
-                return record
-            minimum = election.min_in_sync_of(record, placed.topic.overrides)
-            led = election.keep_led(record, able)
-            return election.shrink(led, {broker.broker_id}, minimum)
-
-        return ClusterChanges(self._each_partition(change), brokers=(broker,))
-
-    def _maintain(self, command: c.SetMaintenance) -> ClusterChanges:
-        broker = replace(self.broker(command.broker_id), maintenance=command.on)
-        able = self.able - {broker.broker_id} | ({broker.broker_id} if broker.leads else set())
-
-        def change(placed: _Placed) -> PartitionRecord:
-            record = placed.record
-            if record.leader == broker.broker_id and not broker.leads:
-                leader = election.choose_leader(record, able)
-                return record if leader < 0 else election.with_leader(record, leader)
-            return election.keep_led(record, able) if record.leader < 0 else record
-
-        return ClusterChanges(self._each_partition(change), brokers=(broker,))
-
-    def _remove(self, command: c.RemoveBroker) -> ClusterChanges:
-        broker = self.broker(command.broker_id)
-        held = [
-            f"{topic.name}/{number}"
-            for topic in self.topics.values()
-            for number, record in enumerate(topic.partitions)
-            if broker.broker_id in record.replicas
-        ]
-        if held:
-            raise CommandError(
-                ErrorCode.INVALID_REQUEST,
-                f"broker {broker.broker_id} holds {len(held)} partitions ({', '.join(held[:5])});"
-                " reassign them first",
-            )
-        return ClusterChanges(removed=(broker.broker_id,))
-
     def _reassign(self, command: c.Reassign) -> ClusterChanges:
         changed: dict[str, dict[int, PartitionRecord]] = {}
         for name, number, target in command.moves:
@@ -303,7 +212,7 @@ class ClusterState(Registry):
         warnings: list[str] = []
         elected = 0
 
-        def change(placed: _Placed) -> PartitionRecord:
+        def change(placed: Placed) -> PartitionRecord:
             nonlocal elected
             record = placed.record
             name = placed.topic.name
@@ -325,7 +234,7 @@ class ClusterState(Registry):
             elected += 1
             return election.with_leader(record, leader)
 
-        topics = self._each_partition(change)
+        topics = self.each_partition(change)
         return ClusterChanges(topics, answer=elected, warnings=tuple(warnings))
 
     def _take_ids(self, command: TakeProducerIds) -> ClusterChanges:
@@ -409,15 +318,15 @@ class ClusterState(Registry):
             (record.replicas for topic in self.topics.values() for record in topic.partitions),
         )
 
-    def _each_partition(
-        self, change: Callable[[_Placed], PartitionRecord]
+    def each_partition(
+        self, change: Callable[[Placed], PartitionRecord]
     ) -> tuple[TopicRecord, ...]:
         """Offer every partition to ``change``; give the topics of those that it changed."""
         topics = []
         for topic in self.topics.values():
             changed = {}
             for number, record in enumerate(topic.partitions):
-                altered = change(_Placed(topic, number, record))
+                altered = change(Placed(topic, number, record))
                 if altered is not record:
                     changed[number] = altered
             if changed:
@@ -468,10 +377,10 @@ class ClusterState(Registry):
 
 _JUDGES: dict[type, Callable[..., ClusterChanges]] = {
     c.FormCluster: ClusterState._form,
-    c.FenceBroker: ClusterState._fence,
-    c.LeaveBroker: ClusterState._leave,
-    c.SetMaintenance: ClusterState._maintain,
-    c.RemoveBroker: ClusterState._remove,
+    c.FenceBroker: registering.fence,
+    c.LeaveBroker: registering.leave,
+    c.SetMaintenance: registering.maintain,
+    c.RemoveBroker: registering.remove,
     c.AlterInSync: in_sync.alter,
     c.AlterInSyncs: in_sync.alter_many,
     c.Reassign: ClusterState._reassign,

@@ -1,7 +1,8 @@
 """Health and metrics over HTTP: starlette on uvicorn, on the broker's own event loop.
 
-``/health/live`` and ``/health/ready`` answer 200 or 503; ``/health`` gives every component with
-its reason; ``/metrics``, ``/metrics/detail`` and ``/metrics/kafka`` are for Prometheus.
+``/health/live`` and ``/health/ready`` answer 200, or 503 with reasons; ``/health`` gives every
+component with its reason; ``/metrics``, ``/metrics/detail`` and ``/metrics/kafka`` are for
+Prometheus.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from streambus_broker.broker import Broker
+    from streambus_broker.observe.health import Health
     from streambus_broker.observe.logs import Logger
 
 
@@ -57,10 +59,12 @@ def build_app(broker: Broker) -> Starlette:
     metrics = Metrics(broker)
 
     async def live(_: Request) -> Response:
-        return _status(broker.health().live)
+        judged = broker.health()
+        return _status(judged.live, judged)
 
     async def ready(_: Request) -> Response:
-        return _status(broker.health().ready)
+        judged = broker.health()
+        return _status(judged.ready, judged)
 
     async def health(_: Request) -> Response:
         judged = broker.health()
@@ -84,8 +88,11 @@ def build_app(broker: Broker) -> Starlette:
     )
 
 
-def _status(good: bool) -> Response:
-    return JSONResponse({"ok": good}, status_code=200 if good else 503)
+def _status(good: bool, health: Health) -> Response:
+    if good:
+        return JSONResponse({"ok": True})
+    reasons = [f"{one.name}: {one.reason}" for one in health.components if one.status == "failed"]
+    return JSONResponse({"ok": False, "reasons": reasons}, status_code=503)
 
 
 async def serve_http(broker: Broker, listener: socket.socket) -> None:
