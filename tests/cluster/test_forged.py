@@ -41,7 +41,8 @@ class Target:
         (self.outsider,) = {1, 2, 3} - set(in_sync)
         cluster.stop(self.follower)
         self.node = cluster.broker(self.leader).node
-        wait_until(lambda: self.node.living_in_sync(self.replica) == 1, "the follower is missed")
+        brokers = self.node.state.brokers
+        wait_until(lambda: brokers[self.follower].fenced, "the follower's session is over")
         with RawClient(self.address) as client:
             # What nobody may take for committed.
             assert client.produce("t", b"more", acks=1).error == 0
