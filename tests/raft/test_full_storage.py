@@ -139,7 +139,7 @@ def test_a_failure_while_there_is_no_room_is_final() -> None:
             disks[leader.node_id].full = True
             with pytest.raises(ProposalUnknownError):
                 await leader.propose(put("a", 2))
-            leader._driver.fail(RaftError("the disk has gone"))
+            leader._engine.driver.fail(RaftError("the disk has gone"))
             disks[leader.node_id].full = False
             assert "the disk has gone" in str(await leader.wait_failed())
             with pytest.raises(RaftError, match="the disk has gone"):
