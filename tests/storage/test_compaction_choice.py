@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from streambus_storage._compaction_choice import (
     targets,
     whole_range,
 )
+from streambus_storage._jobs import MergeJob
 from streambus_storage._levels import TableMeta, Version, VersionEdit
 
 OPTIONS = Options(level0_trigger=3, level1_bytes=1024, level_multiplier=2, holes_max=2)
@@ -182,3 +185,18 @@ def test_closure_leaves_no_overlap_behind(
     for left in present.levels[0]:
         if left.number not in numbers:
             assert not any(left.overlaps(t.lower, t.upper) for _, t in taken)
+
+
+def test_merge_job_takes_along_what_it_needs_of_the_version_and_no_more() -> None:
+    upper = [(1, table(n, 100 * n, 100 * n + 50)) for n in range(1, 4)]
+    middle = [(2, table(n, 100 * n, 100 * n + 50)) for n in range(11, 14)]
+    deepest = [(DEEPEST, table(n, 100 * (n - 20), 100 * (n - 20) + 50)) for n in range(21, 24)]
+    whole = version(*upper, *middle, *deepest)
+    plan = Merge((upper[1],), 2, upper[1][1].lower, upper[1][1].upper, "asked for")
+    job = MergeJob.of("/t", OPTIONS, plan, whole)
+    assert list(job.version.tables()) == [upper[1]]
+    assert job.clean == whole.sequence
+    deletes = replace(upper[1][1], tombstones=1)
+    plan = replace(plan, inputs=((1, deletes),))
+    job = MergeJob.of("/t", OPTIONS, plan, whole)
+    assert list(job.version.tables()) == [(1, deletes), deepest[1]]

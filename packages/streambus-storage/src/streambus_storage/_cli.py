@@ -56,11 +56,10 @@ def build_parser(program: str = ALONE) -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    """Parse a number of entries; argparse turns a ValueError into a usage error."""
-    count = int(text)
-    if count < 0:
-        raise ValueError(text)
-    return count
+    """Parse a number of entries."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of entries")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = ALONE) -> int:

@@ -177,7 +177,7 @@ class Compactor:
         entries = sum(table.entries for _, table in plan.inputs)
         job: MergeJob | None = None
         if options.compaction_filter is None and self._helper.takes(entries):
-            job = MergeJob(store.directory, portable(options), plan, tables.version)
+            job = MergeJob.of(store.directory, portable(options), plan, tables.version)
         with new_tables(
             store,
             "compaction",

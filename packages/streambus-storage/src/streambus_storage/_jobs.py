@@ -8,7 +8,7 @@ memtable need not be sent: its log segment holds the same writes.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from streambus_storage._cache import BlockCache
@@ -205,13 +205,24 @@ class MergeJob:
         directory: Of the tree.
         options: Of the tree, without what only it can use.
         plan: What to merge.
-        version: The version that the plan was made for.
+        version: What it needs of the version that the plan was made for.
     """
 
     directory: str
     options: Options
     plan: Merge
     version: Version
+
+    @classmethod
+    def of(cls, directory: str, options: Options, plan: Merge, version: Version) -> MergeJob:
+        """Make a job of a plan. A tree may have thousands of tables: only some of them are sent."""
+        levels: list[list[TableMeta]] = [[] for _ in range(LEVELS)]
+        for level, table in plan.inputs:
+            levels[level].append(table)
+        if any(table.tombstones for _, table in plan.inputs):  # a delete asks what lies below it
+            for level in range(plan.level + 1, LEVELS):
+                levels[level] = version.overlapping(level, plan.lower, plan.upper)
+        return cls(directory, options, plan, replace(version, levels=tuple(map(tuple, levels))))
 
     def write(self, builder: TableBuilder, tick: Callable[[int], None]) -> None:
         """Open the inputs and hand the merged entries to a builder; raises as `Merging.write`."""

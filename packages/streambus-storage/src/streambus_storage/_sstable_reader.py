@@ -29,7 +29,7 @@ from streambus_storage._bloom import Filter, from_bytes
 from streambus_storage._errors_io import translate
 from streambus_storage._merge import PlainSlice
 from streambus_storage._sstable_format import FOOTER_BYTES, Footer, decode_footer
-from streambus_storage.errors import CorruptionError
+from streambus_storage.errors import CorruptionError, StorageIOError
 
 if TYPE_CHECKING:
     from collections import deque
@@ -144,8 +144,13 @@ class Table:
     def _open(self) -> ReadFile:
         """Return the file, opened and with a checked footer. Call under the lock."""
         if self._file is None:
-            with translate(self.path, "open"):
-                file = self._file_system.open_read(self.path)
+            try:
+                with translate(self.path, "open"):
+                    file = self._file_system.open_read(self.path)
+            except StorageIOError as exc:
+                if isinstance(exc.__cause__, FileNotFoundError):
+                    raise CorruptionError(self.path, 0, "the table is missing") from exc
+                raise
             try:
                 with translate(self.path, "read"):
                     size = file.size()
