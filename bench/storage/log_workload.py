@@ -1,14 +1,16 @@
 """The log workload: keys (partition, offset), appended, synced by group commit, retired in front.
 
 The baseline writes the same bytes to one file and calls ``fdatasync`` as often: the least that
-any durable log must do. Both sync after every megabyte, as a broker under load does when many
-producers wait for one group commit.
+any durable log must do. All sync after every megabyte, as a broker under load does when many
+producers wait for one group commit. A second baseline does what any engine with a log and tables
+must do: beside the log, a thread writes the same bytes once more, 64 MiB and a sync at a time.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,9 +21,16 @@ from bench.storage.points import OURS, bytes_written
 from streambus_storage import LSMTree, Options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.storage.arena import Arena
 
 GROUP_BYTES = 1 << 20
+COPY_BYTES = 64 << 20
+"""What the tree flushes at once, too."""
+
+TWICE = "the same bytes twice"
+
 KEPT_SHARE = 0.5
 """Retention keeps this share of what was written; the rest is range-deleted meanwhile."""
 
@@ -72,8 +81,13 @@ def _append_to_tree(
     return count * size / taken / 1e6
 
 
-def _append_to_file(arena: Arena, values: list[bytes], count: int) -> float:
-    """MB/s of plain write and fdatasync."""
+def _append_to_file(
+    arena: Arena,
+    values: list[bytes],
+    count: int,
+    appended: Callable[[int], object] = int,
+) -> float:
+    """MB/s of plain write and fdatasync; ``appended`` is told the number of each value."""
     path = arena.directory / "plain.log"
     size = len(values[0])
     group = max(1, GROUP_BYTES // size)
@@ -84,12 +98,45 @@ def _append_to_file(arena: Arena, values: list[bytes], count: int) -> float:
             os.write(descriptor, values[number % len(values)])
             if number % group == group - 1:
                 os.fdatasync(descriptor)
+            appended(number)
         os.fdatasync(descriptor)
         taken = now() - start
     finally:
         os.close(descriptor)
         path.unlink()
     return count * size / taken / 1e6
+
+
+def _append_twice(arena: Arena, values: list[bytes], count: int) -> float:
+    """MB/s of plain write and fdatasync, while a thread writes all of it once more."""
+    path = arena.directory / "second.log"
+    size = len(values[0])
+    at_once = COPY_BYTES // size
+    ready = threading.Semaphore(0)
+    parts = count // at_once
+
+    def copy() -> None:
+        for part in range(parts):
+            ready.acquire()
+            copied = path.with_suffix(f".{part}")
+            descriptor = os.open(copied, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for number in range(at_once):
+                os.write(descriptor, values[number % len(values)])
+            os.fdatasync(descriptor)
+            os.close(descriptor)
+
+    def full(number: int) -> None:
+        if number % at_once == at_once - 1:
+            ready.release()
+
+    thread = threading.Thread(target=copy)
+    thread.start()
+    try:
+        return _append_to_file(arena, values, count, full)
+    finally:
+        thread.join()
+        for part in range(parts):
+            path.with_suffix(f".{part}").unlink()
 
 
 def log_rows(arena: Arena, total_bytes: int) -> list[Row]:
@@ -105,6 +152,7 @@ def log_rows(arena: Arena, total_bytes: int) -> list[Row]:
                 {
                     OURS: partial(_append_to_tree, arena, values, count, prefixes, found),
                     "write + fdatasync": partial(_append_to_file, arena, values, count),
+                    TWICE: partial(_append_twice, arena, values, count),
                 },
                 repeats=arena.repeats,
             )
@@ -124,6 +172,10 @@ def log_rows(arena: Arena, total_bytes: int) -> list[Row]:
                     mine,
                     plain,
                 )
+            )
+            twice = samples[TWICE]
+            made.append(
+                Row(what, mine.median, "MB/s", TWICE, twice.median, None, note, mine, twice)
             )
             made.append(amplification_row(what, found, target is not None))
     return made

@@ -19,6 +19,7 @@ from streambus_storage import (
     LSMTree,
     RealFileSystem,
     StorageError,
+    StorageIOError,
     TreeFailedError,
 )
 from tests.storage.scenarios.disk import (
@@ -138,6 +139,30 @@ def test_load_beside_marks_in_the_log_is_replayed_without_a_gap() -> None:
         assert contents(rebuilt(world)) == dict(tree.scan())
         assert contents(cut(world)) == dict(tree.scan())
     tree.close()
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_directory_that_cannot_be_written_is_named_and_can_be_read(
+    reason: int, fresh: bool
+) -> None:
+    world = new_world()
+    expected = {}
+    if not fresh:
+        with open_tree(world) as tree:
+            expected = filled(tree)
+    for kind in ("create", "rename", "unlink", "make_directory"):
+        world.disk.fail(kind, times=None, error=reason)
+    with pytest.raises(StorageIOError) as caught:
+        open_tree(world)
+    assert caught.value.errno == reason
+    assert caught.value.path.startswith(PATH)
+    if not fresh:
+        options = world.options(**SMALL)
+        with LSMTree.open(PATH, options, read_only=True) as tree:
+            assert dict(tree.scan()) == expected
+    world.disk.heal()
+    assert contents(world) == expected
 
 
 def test_failed_append_to_the_log_is_final_unless_the_disk_is_full() -> None:
