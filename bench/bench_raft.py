@@ -7,6 +7,8 @@ majority, PySyncObj writes its journal without any sync.
     hatch run bench raft                               # everything, about six minutes
     hatch run bench raft --only memory --seconds 1
     hatch run bench raft --only failover --kills 20
+
+A part that is measured alone replaces its own rows in the results, and leaves those of the others.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import argparse
 import math
 import statistics
 import tempfile
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.raft import catching_up, in_process, processes, pysyncobj_contender, simulating
+from bench.raft import catching_up, in_process, plots, processes, pysyncobj_contender, simulating
 from bench.report import (
+    RESULTS,
     Report,
     Row,
     Sample,
@@ -48,13 +52,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--megabytes", type=int, default=100, help="to catch up with")
-    parser.add_argument("--no-save", action="store_true", help="leave the results file alone")
-    parser.add_argument(
-        "--save-as", metavar="NAME", help="keep a partial run, as results/NAME.json"
-    )
+    parser.add_argument("--no-save", action="store_true", help="leave results and plots alone")
     given = parser.parse_args(arguments)
     options = {"seconds": given.seconds, "repeats": given.repeats, "kills": given.kills}
-    report = Report(given.save_as or "raft", "Raft beside PySyncObj", options)
+    report = Report("raft", "Raft beside PySyncObj", options)
     parts: dict[str, Callable[[Report, argparse.Namespace], None]] = {
         "memory": memory,
         "sizes": sizes,
@@ -65,9 +66,13 @@ def main(arguments: list[str]) -> int:
     }
     for name in given.only:
         print(f"measuring: {name}", flush=True)
+        before = len(report.rows)
         parts[name](report, given)
-    whole = not given.no_save and set(given.only) == set(PARTS)
-    return report.finish(save=whole or given.save_as is not None)
+        report.rows[before:] = [replace(row, part=name) for row in report.rows[before:]]
+    verdict = report.finish(save=not given.no_save)
+    if not given.no_save:
+        plots.draw(RESULTS / "raft.json")
+    return verdict
 
 
 def versus(

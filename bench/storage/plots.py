@@ -28,6 +28,7 @@ COLOURS = {
     "LMDB": "#7c3aed",
     "SQLite": "#64748b",
     "write + fdatasync": "#64748b",
+    "PySyncObj": "#1d4ed8",
 }
 
 
