@@ -32,6 +32,7 @@ def load(nodes: int, clients: int, size_bytes: int, seconds: float, *, uvloop: b
             ]
             leader = servers[await servers[0].wait_for_leader() - 1]
             await measure(leader, min(clients, 100), size_bytes, 0.2)
+            leader = servers[await servers[0].wait_for_leader() - 1]  # perhaps another one
             return await measure(leader, clients, size_bytes, seconds)
 
     result: Load = run(main, uvloop=uvloop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,6 +87,8 @@ async def measure(server: RaftServer, clients: int, size_bytes: int, seconds: fl
         for number in range(clients):
             group.start_soon(client, number)
     elapsed = clock() - began
+    if not latencies:
+        return Load(0.0, math.nan, math.nan, len(failures))
     p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
     return Load(len(latencies) / elapsed, p50 * 1e6, p99 * 1e6, len(failures))
 
