@@ -20,25 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from streambus_raft._entry import ENTRY_OVERHEAD_BYTES, EntryKind
 from streambus_raft._envelope import decode_envelope
-from streambus_raft._forwarding import (
-    BUSY,
-    NOT_LEADER,
-    TOO_LARGE,
-    Forward,
-    ForwardRefused,
-)
+from streambus_raft._forwarding import Forward, ForwardRefused
 from streambus_raft._membership import decode_membership
-from streambus_raft._proposals import Group, Proposals, answer, fail
+from streambus_raft._proposals import Proposals, answer, fail
 from streambus_raft._reading import PendingRead, Reading
 from streambus_raft._ready import Standing
+from streambus_raft._relay import Relay, twins
 from streambus_raft._types import NO_NODE, NodeId, Role
 from streambus_raft.errors import (
-    BusyError,
     EnvelopeError,
     MessageError,
     NotLeaderError,
     ProposalDroppedError,
-    ProposalTooLargeError,
     ProposalUnknownError,
     QuarantinedError,
     RaftError,
@@ -63,10 +56,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("streambus_raft.server")
 
-_REFUSALS_SEEN_MAX = 4096
 _FULL_TICKS = 4
 """How often a write that found no room is tried again."""
-_REASONS = {NotLeaderError: NOT_LEADER, BusyError: BUSY, ProposalTooLargeError: TOO_LARGE}
 
 
 class Driver:
@@ -120,9 +111,14 @@ class Driver:
         self.rejected_messages = 0
         self._transport = transport
         self._signal = signal
-        self._forward = forward
-        self._patience_ticks = patience_ticks
-        self._sent_on_bytes_max = sent_on_bytes_max
+        self._relay = Relay(
+            core,
+            transport,
+            proposals,
+            forward=forward,
+            patience_ticks=patience_ticks,
+            bytes_max=sent_on_bytes_max,
+        )
         self._on_standing = on_standing
         self._on_restore = on_restore
         self._node_id = NodeId(core.status().node_id)
@@ -132,13 +128,8 @@ class Driver:
         self._persisted = 0
         """Reported since the last turn."""
         self._durable = 0
-        self._sent_on_bytes = 0
-        """What waits for a leader or for its answer; counted anew at every tick."""
-        self._held: list[Group] = []
-        """Groups that wait for a leader to be known."""
         self._to_apply: deque[SnapshotMeta | list[Entry]] = deque()
         self._restoring: SnapshotMeta | None = None
-        self._seen: dict[int, dict[int, None]] = {}
         self._membership_waiters: list[tuple[Proposal, Waiter[Membership]]] = []
         self._turning = False
         self._halted: Ready | None = None
@@ -219,7 +210,9 @@ class Driver:
         if self._ticks_due:
             self._pass_time()
         if self.failure is None:
-            self._propose()
+            self._relay.propose()
+            if self.proposals.pending_count:
+                self._signal.set()
             self._ask_for_reads()
         while self._halted is None and core.has_ready():
             self._carry_out(core.ready())
@@ -262,9 +255,9 @@ class Driver:
     def _take_in(self, message: PeerMessage) -> None:
         try:
             if isinstance(message, Forward):
-                self._take_forward(message)
+                self._relay.take_forward(message)
             elif isinstance(message, ForwardRefused):
-                self._take_refusal(message)
+                self._relay.take_refusal(message)
             else:
                 self.core.step(message)
         except (MessageError, EnvelopeError) as exc:  # the latter: inside a forward, not the log
@@ -276,90 +269,9 @@ class Driver:
         for _ in range(due):
             self.ticks += 1
             self.core.tick(self._now_seconds)
-        for group in self.proposals.overdue(self.ticks):
-            fail(group.waiters, lambda: ProposalUnknownError("the leader did not answer in time"))
-        still: list[Group] = []
-        for group in self._held:
-            if group.deadline_tick > self.ticks:
-                still.append(group)
-            else:
-                fail(group.waiters, lambda: NotLeaderError(None, "no leader was found in time"))
-        self._held = still
-        waiting = [*still, *self.proposals.forwarded.values()]
-        self._sent_on_bytes = sum(len(group.data) for group in waiting)
+        self._relay.pass_time(self.ticks)
         for read in self.reading.tick(self.ticks):
             fail((read.waiter,), lambda: NotLeaderError(None, "no leader confirmed the read"))
-
-    # --- proposals ---
-
-    def _propose(self) -> None:
-        groups = self.proposals.take_groups()
-        if self.proposals.pending_count:
-            self._signal.set()
-        if self._held:
-            held, self._held = self._held, []
-            for group in held:
-                (groups if group.pause_until_tick <= self.ticks else self._held).append(group)
-        for group in groups:
-            try:
-                proposal = self.core.propose(group.data)
-            except NotLeaderError as exc:
-                self._send_on(group, exc)
-            except RaftError as exc:
-                fail(group.waiters, _again(exc))
-            else:
-                self.proposals.appended(group, proposal.index, proposal.term)
-
-    def _send_on(self, group: Group, error: NotLeaderError) -> None:
-        if not self._forward:
-            fail(group.waiters, _again(error))
-            return
-        if not group.deadline_tick:
-            size = len(group.data)
-            if self._sent_on_bytes and self._sent_on_bytes + size > self._sent_on_bytes_max:
-                pending, limit = self._sent_on_bytes, self._sent_on_bytes_max
-                fail(group.waiters, lambda: BusyError(pending, limit, "bytes for the leader"))
-                return
-            self._sent_on_bytes += size
-            group.deadline_tick = self.ticks + self._patience_ticks
-        leader = error.leader
-        if not leader or leader == self._node_id:
-            group.pause_until_tick = self.ticks + 1
-            self._held.append(group)
-            return
-        self.proposals.forwarded[group.ticket] = group
-        to = NodeId(leader)
-        self._transport.send(to, [Forward(self._node_id, to, group.data)])
-
-    def _take_forward(self, message: Forward) -> None:
-        ticket = decode_envelope(message.data).ticket
-        seen = self._seen.setdefault(message.sender, {})
-        if ticket in seen:
-            return
-        try:
-            self.core.propose(message.data)
-        except RaftError as exc:
-            reason = _REASONS.get(type(exc), NOT_LEADER)
-            leader = getattr(exc, "leader", None) or NO_NODE
-            reply = ForwardRefused(self._node_id, message.sender, ticket, reason, leader)
-            self._transport.send(message.sender, [reply])
-            return
-        seen[ticket] = None
-        if len(seen) > _REFUSALS_SEEN_MAX:
-            del seen[next(iter(seen))]
-
-    def _take_refusal(self, message: ForwardRefused) -> None:
-        group = self.proposals.forwarded.pop(message.ticket, None)
-        if group is None:
-            return
-        if message.reason == BUSY:
-            fail(group.waiters, lambda: BusyError(0, 0, "bytes at the leader"))
-        elif message.reason == TOO_LARGE:
-            size = len(group.data)
-            fail(group.waiters, lambda: ProposalTooLargeError(size, 0))
-        else:
-            group.pause_until_tick = self.ticks + 1
-            self._held.append(group)
 
     # --- reads ---
 
@@ -370,7 +282,7 @@ class Driver:
         try:
             self.reading.asked(self.core.read_index(), fresh)
         except RaftError as exc:
-            fail([read.waiter for read in fresh], _again(exc))
+            fail([read.waiter for read in fresh], twins(exc))
 
     def _answer_reads(self) -> None:
         if self._restoring is not None:
@@ -446,11 +358,8 @@ class Driver:
 
     def _change_standing(self, standing: Standing) -> None:
         self.standing = standing
-        if standing.role != Role.LEADER:
-            self._seen.clear()
-        if standing.leader != NO_NODE:
-            self._held += self.proposals.take_repeatable()
-            self._signal.set()  # the next turn sends on what is held
+        if self._relay.follow(standing):
+            self._signal.set()
         self._on_standing(standing)
 
     def _apply_all(self) -> None:
@@ -516,23 +425,9 @@ class Driver:
         groups, waiters = self.proposals.take_all()
         for group in groups:
             fail(group.waiters, lambda: ProposalUnknownError(reason))
-        for group in self._held:
-            fail(group.waiters, not_begun)
-        self._held = []
+        self._relay.release(not_begun)
         fail(waiters, not_begun)
         fail([read.waiter for read in self.reading.take_all()], not_begun)
         for _, waiter in self._membership_waiters:
             fail((waiter,), lambda: ProposalUnknownError(reason))
         self._membership_waiters = []
-
-
-def _again(error: Exception) -> Callable[[], Exception]:
-    """Make a factory of equal errors, because each waiter must raise an object of its own."""
-
-    def twin() -> Exception:
-        copy = type(error).__new__(type(error))
-        copy.args = error.args
-        copy.__dict__.update(error.__dict__)
-        return copy
-
-    return twin

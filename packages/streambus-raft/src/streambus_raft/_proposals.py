@@ -45,6 +45,7 @@ class Group:
         index: Where it was appended, 0 while that is not known.
         deadline_tick: When a forwarded group is given up.
         pause_until_tick: Not to be tried again before.
+        unanswered: How many leaders were asked to append it and have not refused.
         repeatable: All of it belongs to client sessions, so appending it twice does no harm.
     """
 
@@ -55,6 +56,7 @@ class Group:
     term: int = 0
     deadline_tick: int = 0
     pause_until_tick: int = 0
+    unanswered: int = 0
     repeatable: bool = False
 
 
