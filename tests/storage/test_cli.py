@@ -180,3 +180,17 @@ def test_locked_tree_can_be_looked_into(directory: str, capsys: pytest.CaptureFi
         tree.put(b"unsynced", b"")
         assert main(["dump", directory, "--prefix", "un"]) == 0
     assert capsys.readouterr().out == "unsynced\t\n"
+
+
+def test_interrupted_command_ends_without_a_traceback(
+    directory: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return len(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Interrupted())
+        assert main(["stats", directory]) == 130
+    assert capsys.readouterr().err == ""

@@ -13,6 +13,7 @@ from streambus_storage._pressure import (
     BYTES_PER_SECOND_MAX,
     HALVINGS,
     LUMP_SECONDS,
+    STANDING,
     WAIT_SECONDS_MAX,
     WRITE_BYTES,
     Dues,
@@ -129,6 +130,34 @@ def test_tree_that_never_waits_refuses_what_is_not_its_turn() -> None:
         world.clock.advance(2 * WAIT_SECONDS_MAX)
         tree.put(b"k", b"v")
         assert tree.get(b"k") == b"v"
+
+
+def test_memtable_that_outgrew_itself_is_frozen_by_the_next_write() -> None:
+    """No segment was prepared in time; then one was, and the gate was still closed."""
+    world = new_world(eagerness=0.0)
+    with open_tree(world, memtable_bytes=4096) as tree:
+        store = tree._store
+        number = 0
+        while not store.is_overfull():
+            tree.put(b"%06d" % number, b"v" * 100)
+            number += 1
+        assert (pressure(tree), store.rotations, store.prepared) == (Pressure.NONE, 0, None)
+        assert store.gate
+        store.prepared = store.create_segment()  # as the housekeeper does
+        tree.put(b"one more", b"v")
+        assert store.rotations == 1
+        assert not store.is_overfull()
+        assert len(list(tree.scan())) == number + 1
+
+
+def test_writer_that_finds_less_pressure_than_was_remembered_goes_on_at_once() -> None:
+    world = new_world()
+    with behind(world, 5) as tree:
+        tree._store.pace = STANDING  # what was true before another thread's merge ended
+        begin = world.clock.now()
+        tree.put(b"k", b"v")
+        assert world.clock.now() == begin
+        assert pressure(tree) is Pressure.SLOW
 
 
 def test_closed_tree_does_not_slow_down() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -243,6 +244,28 @@ def test_22_interrupted_iterator_never_looks_used_up_afterwards() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(scan)
     with pytest.raises(ClosedError, match="interrupted"):
+        next(scan)
+    tree.close()
+
+
+def test_22_scan_closed_while_it_reads_shows_nothing_more() -> None:
+    world = new_world()
+    tree = open_tree(world, cache_bytes=0)
+    for number in range(500):
+        tree.put(b"%03d" % number, b"v" * 30)
+    tree.flush()
+    scan = tree.scan()
+    assert next(scan)[0] == b"000"
+
+    def close(call: Call) -> None:
+        world.disk.on_call = None
+        scan.close()
+
+    pairs = iter(scan)
+    world.disk.on_call = close
+    with pytest.raises(ClosedError):
+        deque(pairs, maxlen=0)
+    with pytest.raises(ClosedError):
         next(scan)
     tree.close()
 

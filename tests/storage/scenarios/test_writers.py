@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streambus_storage import LSMTree, Options, StorageError, WriteBatch
+from streambus_storage import (
+    LSMTree,
+    Options,
+    StorageError,
+    StorageIOError,
+    TreeFailedError,
+    WriteBatch,
+)
 from tests.storage.scenarios.disk import cut, new_world, open_tree
 
 if TYPE_CHECKING:
@@ -86,18 +93,24 @@ def test_23_many_waiters_share_a_sync(tmp_path: Path) -> None:
     assert syncs < wanted / 4, f"{syncs} syncs for {wanted} waiters"
 
 
-def test_23_callback_is_called_once_with_an_error_when_the_tree_closes_first() -> None:
-    world = new_world(eagerness=0.0)
-    tree = open_tree(world)
-    answers: list[StorageError | None] = []
-    sequence = tree.put(b"k", b"v")
-    tree.on_durable(sequence, answers.append)
-    tree.on_durable(sequence + 100, answers.append)
-    tree.close()
-    assert len(answers) == 2
-    if answers[0] is None:
-        assert dict(open_tree(cut(world, "drop")).scan()) == {b"k": b"v"}
-    assert isinstance(answers[1], StorageError)
+def test_23_callback_is_called_once_and_truly_when_the_tree_closes_first() -> None:
+    for fails in (False, True):
+        world = new_world(eagerness=0.0)
+        tree = open_tree(world)
+        answers: list[StorageError | None] = []
+        sequence = tree.put(b"k", b"v")
+        tree.on_durable(sequence, answers.append)
+        if fails:
+            world.disk.fail("sync", path=".wal", times=None)
+            with pytest.raises(TreeFailedError):
+                tree.close()
+            assert [type(answer) for answer in answers] == [StorageIOError]
+        else:
+            tree.close()
+            assert answers == [None]
+            assert dict(open_tree(cut(world, "drop")).scan()) == {b"k": b"v"}
+        tree.close()
+        assert len(answers) == 1
 
 
 def test_23_batch_that_is_left_by_an_exception_writes_nothing() -> None:
