@@ -90,7 +90,8 @@ async def serve(
         try:
             with anyio.fail_after(5):
                 if request[0] == "set":
-                    return {"ok": await server.propose(json.dumps(request[1:]).encode())}
+                    # A session is retried when leadership changes, and applied once all the same.
+                    return {"ok": await session.propose(json.dumps(request[1:]).encode())}
                 if request[0] == "get":
                     return {"ok": await server.read(request[1])}
                 return {"ok": server.leadership.leader}
@@ -98,6 +99,7 @@ async def serve(
             return {"error": f"{type(exc).__name__}: {exc}"}
 
     async with server:
+        session = await server.open_session()
         listener = await anyio.create_tcp_listener(
             local_host="127.0.0.1", local_port=client_ports[node - 1]
         )

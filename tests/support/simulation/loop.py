@@ -61,7 +61,8 @@ class SimulatedLoop(base_events.BaseEventLoop):
         self.set_task_factory(_make_task)
         # Asked for with every future, so without a frame of Python for the answer.
         self.get_debug = bool  # type: ignore[method-assign]  # False, as a call that C makes
-        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
+        make_future = partial(asyncio.Future, loop=self)
+        self.create_future = make_future  # type: ignore[method-assign]  # the same
 
     def time(self) -> float:
         """Virtual seconds since the simulation began."""
