@@ -24,7 +24,10 @@ BUILT_IN = {
     "topic": ("streambus_client._cli.topic:app", "create, list, describe, alter and delete topics"),
     "produce": ("streambus_client._cli.produce:produce", "send lines of standard input"),
     "consume": ("streambus_client._cli.consume:consume", "print records as lines"),
-    "cluster": ("streambus_client._cli.cluster:app", "show the cluster, and check its health"),
+    "cluster": (
+        "streambus_client._cli.cluster:app",
+        "show the cluster, check its health, and operate it",
+    ),
     "bench": ("streambus_client._cli.bench:bench", "measure a running cluster"),
 }
 """Sub-commands of this distribution: where each is, and what help says of it."""

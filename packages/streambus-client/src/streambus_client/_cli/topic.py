@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from streambus_client import Admin, TopicPartition
+from streambus_client import TopicPartition
+from streambus_client._cli._admin import admin_of
+from streambus_client._cli._copying import copy_facts, copy_rows
 from streambus_client._cli._options import (
     DEFAULT_BROKERS,
     Brokers,
@@ -32,10 +34,6 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic.")]
 
 
-def _admin(brokers: str, timeout_s: float) -> Admin:
-    return Admin(brokers, request_timeout_ms=timeout_s * 1000, client_id="streambus-cli")
-
-
 @app.command()
 def create(
     name: Name,
@@ -54,7 +52,7 @@ def create(
     timeout_s: TimeoutS = 10.0,
 ) -> None:
     """Create a topic."""
-    with _admin(brokers, timeout_s) as admin:
+    with admin_of(brokers, timeout_s) as admin:
         try:
             admin.create_topic(
                 name,
@@ -78,7 +76,7 @@ def list_(
     timeout_s: TimeoutS = 10.0,
 ) -> None:
     """List the topics."""
-    with _admin(brokers, timeout_s) as admin:
+    with admin_of(brokers, timeout_s) as admin:
         topics = admin.list_topics()
     rows = [
         {
@@ -98,9 +96,16 @@ def describe(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Show partitions, replicas, offsets and settings of a topic."""
-    with _admin(brokers, timeout_s) as admin:
+    """Show partitions, replicas, offsets and settings of a topic; replicas on their way, too."""
+    with admin_of(brokers, timeout_s) as admin:
         topic = admin.describe_topic(name)
+        moving = {
+            each.partition: each for each in admin.describe_cluster().troubles
+            if each.topic == name and (each.adding or each.removing)
+        }  # fmt: skip
+        incomplete = moving or any(len(one.in_sync) < len(one.replicas) for one in topic.partitions)
+        found = admin.copy_progress().copies if incomplete else ()
+    copies = [each for each in found if each.partition.topic == name]
     partitions = [
         {
             "partition": one.partition,
@@ -113,12 +118,18 @@ def describe(
         }
         for one in topic.partitions
     ]
+    for row, one in zip(partitions, topic.partitions, strict=True):
+        if moving or output is not Output.table:
+            move = moving.get(one.partition)
+            row["adding"] = [] if move is None else list(move.adding)
+            row["removing"] = [] if move is None else list(move.removing)
     if output is not Output.table:
         write_one(
             {
                 "topic": topic.name,
                 "replication_factor": topic.replication_factor,
                 "partitions": partitions,
+                "copies": copy_facts(copies),
                 "config": dict(topic.config),
                 "config_sources": dict(topic.config_sources),
             },
@@ -127,6 +138,9 @@ def describe(
         return
     write_rows(partitions, output)
     typer.echo()
+    if copies:
+        write_rows(copy_rows(copies), output)
+        typer.echo()
     write_rows(
         [
             {"setting": key, "value": value, "source": topic.config_sources[key]}
@@ -174,7 +188,7 @@ def alter(
 ) -> None:
     """Change partitions or settings of a topic, all or nothing; or move its replicas.
 
-    Replicas are copied in the background; `streambus cluster copies` shows how far they are.
+    Replicas are copied in the background; `streambus topic describe` shows how far they are.
     """
     if replication_factor is not None or assignment:
         if (
@@ -185,17 +199,17 @@ def alter(
             or (replication_factor is not None and assignment)
         ):
             raise typer.BadParameter("--replication-factor and --assignment stand alone")
-        with _admin(brokers, timeout_s) as admin:
+        with admin_of(brokers, timeout_s) as admin:
             if replication_factor is not None:
                 admin.set_replication_factor(name, replication_factor)
             else:
                 admin.reassign(dict(_move(name, text) for text in assignment or []))
-        say(f"replicas of topic {name} are being moved")
+        say(f"replicas of topic {name} are being moved; `streambus topic describe {name}` tells")
         return
     changes: dict[str, object | None] = {**parse_settings(config), **dict.fromkeys(unset or [])}
     if partitions is None and not changes:
         raise typer.BadParameter("nothing to change; give --partitions, --config or --unset")
-    with _admin(brokers, timeout_s) as admin:
+    with admin_of(brokers, timeout_s) as admin:
         admin.alter_topic(name, partitions=partitions, config=changes, validate_only=dry_run)
     say(f"topic {name} could be altered" if dry_run else f"topic {name} altered")
 
@@ -209,7 +223,7 @@ def delete(
     timeout_s: TimeoutS = 10.0,
 ) -> None:
     """Delete a topic with all its records."""
-    with _admin(brokers, timeout_s) as admin:
+    with admin_of(brokers, timeout_s) as admin:
         if dry_run:
             admin.delete_topic(name, validate_only=True)
             say(f"topic {name} could be deleted")
@@ -232,7 +246,7 @@ def offsets(
 ) -> None:
     """Show the first and the next offset of every partition."""
     time = parse_time(at) if at is not None else None
-    with _admin(brokers, timeout_s) as admin:
+    with admin_of(brokers, timeout_s) as admin:
         found = admin.offsets(name, time=time)
     rows: list[dict[str, object]] = []
     for one in found:
