@@ -115,6 +115,21 @@ def test_keys_headers_and_format(address: str, new_topic: NewTopic) -> None:
     assert rows[0]["headers"] == [["a", "1"], ["b", None]]
 
 
+@pytest.mark.parametrize("output", ["lines", "jsonl"])
+def test_an_offset_beyond_the_end_is_told_and_nothing_is_read(
+    address: str, new_topic: NewTopic, output: str
+) -> None:
+    topic = new_topic(partitions=2)
+    assert streambus("produce", topic, "-p", "0", address=address, data=b"a\nb\n").returncode == 0
+    read = streambus("consume", topic, "-o", "2", "-e", "--output", output, address=address)
+    assert (read.returncode, read.stdout) == (0, b"")
+    said = [f"{topic}[1] ends at offset 0; there is no record at 2 yet"]
+    assert read.stderr.decode().splitlines() == [f"streambus: {each}" for each in said]
+    read = streambus("consume", topic, "-o", "7", "-e", "--output", output, address=address)
+    assert (read.returncode, read.stdout) == (0, b"")
+    assert len(read.stderr.splitlines()) == 2
+
+
 def test_places_to_start_and_to_stop(address: str, new_topic: NewTopic) -> None:
     topic = new_topic()
     streambus("produce", topic, address=address, data=b"".join(b"%d\n" % n for n in range(10)))

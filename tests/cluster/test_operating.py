@@ -42,7 +42,11 @@ def test_a_cluster_is_operated_by_its_commands(cluster: Cluster) -> None:
             (1, 2, 3), "voter"
         )
 
-        assert run(cluster_command, "maintenance", str(leader), *where)[0] == 0
+        code, output = run(cluster_command, "maintenance", str(leader), *where, "-o", "json")
+        assert code == 0
+        assert json.loads(output) == {
+            "broker": leader, "action": "maintenance_on", "outcome": "is in maintenance"
+        }  # fmt: skip
         wait_until(lambda: cluster.record("t")[0] == other, "leadership moved away")
         assert run(cluster_command, "maintenance", str(leader), "--off", *where)[0] == 0
         assert run(cluster_command, "rebalance", *where)[0] == 0
@@ -76,6 +80,12 @@ def test_a_dead_broker_shows_in_the_check(cluster: Cluster) -> None:
     code, output = run(cluster_command, "check", "-b", cluster.bootstrap, "-o", "json")
     assert code == 8
     assert {each["problem"] for each in json.loads(output)} == {"under_replicated"}
+    state = cluster.broker(1).node.state
+    wait_until(lambda: state.brokers[3].fenced, "the death noticed")
+    code, output = run(cluster_command, "health", "-b", cluster.bootstrap, "-o", "json")
+    assert code == 8
+    away = f"broker 3 at {cluster.addresses[2]} is away: nothing is heard of it"
+    assert away in json.loads(output)["problems"]
 
 
 def test_the_metrics_tell_of_replication(cluster: Cluster) -> None:
@@ -180,6 +190,12 @@ def test_a_replacement_is_planned_and_called_off(cluster: Cluster) -> None:
         code, output = run(cluster_command, "copies", *where)
         assert code == 0
         assert "KiB/s" in output
+        described = json.loads(run(topic_command, "describe", "t", *where, "-o", "json")[1])
+        (shown,) = described["copies"]
+        assert (shown["node_id"], shown["state"]) == (new, "copying")
+        (partition,) = described["partitions"]
+        assert (partition["adding"], partition["removing"]) == ([new], [old])
+        assert "copying" in run(topic_command, "describe", "t", *where)[1]
         assert run(cluster_command, "replace", str(old), "--cancel", *where)[0] == 0
         wait_until(lambda: cluster.topic("t").partitions[0].replicas == placed, "gone back")
         node = cluster.broker(new).node

@@ -167,7 +167,8 @@ def replace_broker(
 ) -> Operation[tuple[ReplicaMove, ...]]:
     """Begin, plan or cancel a replacement."""
     request = ReplaceBrokerRequest(action, old_id, new_id)
-    answer = yield from at_controller(session, request, f"broker {old_id}", _code, deadline)
+    subject = f"replacing broker {old_id}"
+    answer = yield from at_controller(session, request, subject, _code, deadline)
     return _moves(answer.moves)
 
 

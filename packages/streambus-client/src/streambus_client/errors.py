@@ -139,7 +139,8 @@ class BrokerError(ClientError):
         self.subject = subject
         self.detail = detail
         said = detail or code.advice
-        super().__init__(f"{subject}: {said}" if subject else said)
+        named = not subject or said.startswith(f"{subject} ")  # a broker names itself, too
+        super().__init__(said if named else f"{subject}: {said}")
 
 
 class TopicNotFoundError(BrokerError):

@@ -22,7 +22,7 @@ from streambus_client._cli._output import write_one, write_rows
 from streambus_client._cli._running import ExitCode, say
 from streambus_client._cluster_operations import MemberAction
 
-Node = Annotated[int, typer.Argument(help="Node id of the broker.")]
+Node = Annotated[int, typer.Argument(metavar="NODE", help="Node id of the broker.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 
 
@@ -32,7 +32,10 @@ def promote(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Wish that a broker that joined becomes a voter; it does so once it has caught up."""
+    """Let a broker that joined become a voter.
+
+    It does so by itself, once it has caught up.
+    """
     outcome = "becomes a voter once it has caught up"
     _alter(node, "promote", outcome, output, admin_of(brokers, timeout_s))
 
@@ -43,7 +46,10 @@ def demote(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Make a voter a learner, which follows the metadata and does not count."""
+    """Make a voter a learner.
+
+    A learner follows the metadata, and counts in no majority.
+    """
     _alter(node, "demote", "becomes a learner", output, admin_of(brokers, timeout_s))
 
 
@@ -54,7 +60,10 @@ def remove(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Take a broker out for good; it must not hold partitions any more."""
+    """Take a broker out for good.
+
+    It must not hold partitions any more: see `streambus cluster replace`.
+    """
     confirm(f"Remove broker {node} from the cluster?", yes=yes)
     _alter(node, "remove", "is removed", output, admin_of(brokers, timeout_s))
 
@@ -65,7 +74,10 @@ def transfer_leader(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Make a voter the controller, which leads the metadata; partitions stay where they are."""
+    """Make a voter the controller.
+
+    The controller leads the metadata; partitions keep their leaders.
+    """
     _alter(node, "transfer", "is the controller", output, admin_of(brokers, timeout_s))
 
 
@@ -76,7 +88,10 @@ def maintenance(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Keep leadership and new replicas away from a broker, or end that."""
+    """Keep leadership away from a broker.
+
+    New replicas, too; --off ends it.
+    """
     action: MemberAction = "maintenance_off" if off else "maintenance_on"
     outcome = f"is {'out of' if off else 'in'} maintenance"
     _alter(node, action, outcome, output, admin_of(brokers, timeout_s))
@@ -89,9 +104,10 @@ def rebalance(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Spread replicas and preferred leaders evenly over the brokers, by the fewest moves.
+    """Spread replicas and leaders evenly.
 
-    Racks are kept. Replicas are copied in the background: see `streambus cluster copies`.
+    By the fewest moves; racks are kept. Replicas are copied in the background: see
+    `streambus cluster copies`.
     """
     with admin_of(brokers, timeout_s) as admin:
         moves = admin.rebalance(dry_run=dry_run, leaders_only=leaders_only)
@@ -107,7 +123,9 @@ def add(
         float, typer.Option("--timeout", min=0.1, help="Seconds until it is waited for no more.")
     ] = 300.0,
 ) -> None:
-    """Give a broker a vote on metadata: wait for it to join and to catch up, then promote it.
+    """Give a broker a vote on metadata.
+
+    Waits for it to join and to catch up, then promotes it.
 
     The broker itself is started with `streambus serve --node-id N --join HOST:PORT`. The cluster
     goes on with it by itself if this command ends before.
@@ -115,6 +133,7 @@ def add(
     import time
 
     ends_s, told, wished = time.monotonic() + timeout_s, "", False
+    first = brokers.split(",")[0]
     with admin_of(brokers, min(timeout_s, 30.0)) as admin:
         while True:
             found = {each.node_id: each for each in admin.describe_cluster().members}
@@ -124,7 +143,7 @@ def add(
                 say("`streambus cluster rebalance` moves replicas to it")
                 return
             if member is None or member.role == "none":
-                news = f"broker {node} to join: start it with --node-id {node} --join {brokers}"
+                news = f"broker {node} to join: start it with --node-id {node} --join {first}"
             elif member.state != "alive":
                 news = f"broker {node} to be alive; it is {member.state}"
             else:
@@ -146,9 +165,9 @@ def add(
 
 
 def replace(
-    old: Annotated[int, typer.Argument(help="Node id of the broker that goes, alive or dead.")],
+    old: Annotated[int, typer.Argument(metavar="OLD", help="Node id of who goes, alive or dead.")],
     new: Annotated[
-        int | None, typer.Argument(help="Node id of the broker that takes everything over.")
+        int | None, typer.Argument(metavar="NEW", help="Node id of who takes everything over.")
     ] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="Call it off.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
@@ -158,7 +177,9 @@ def replace(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Move every replica, the leaderships and the vote of a broker to another, and remove it.
+    """Have a broker take over from another.
+
+    Moves every replica, the leaderships and the vote of the old one, and removes it at the end.
 
     The cluster goes on with it by itself if this command ends before.
     """
@@ -219,14 +240,17 @@ def _show_moves(moves: Sequence[ReplicaMove], output: Output, *, begun: bool) ->
 
 
 def elect_unclean(
-    topic: Annotated[str, typer.Argument(help="Name of the topic.")],
-    partition: Annotated[int, typer.Argument(help="Number of the partition.")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Name of the topic.")],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", help="Its number.")],
     yes: Yes = False,
     output: OutputOption = Output.table,
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Give a partition without a leader to any living replica: acknowledged records may be lost."""
+    """Elect a leader that is not in sync.
+
+    Gives a partition without a leader to any living replica: acknowledged records may be lost.
+    """
     confirm(f"Accept that acknowledged records of {topic}/{partition} may be lost?", yes=yes)
     with admin_of(brokers, timeout_s) as admin:
         election = admin.elect_leaders([TopicPartition(topic, partition)], unclean=True)

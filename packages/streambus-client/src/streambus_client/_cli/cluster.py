@@ -1,11 +1,12 @@
 """``streambus cluster``: look at a cluster; what changes it is in ``_cluster_changes``."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from streambus_client import TopicPartition
+from streambus_client import ClusterMember, TopicPartition
 from streambus_client._cli import _cluster_changes as changing
 from streambus_client._cli._admin import admin_of
 from streambus_client._cli._copying import copy_facts, copy_rows, summary
@@ -20,6 +21,7 @@ from streambus_client._cli._options import (
 )
 from streambus_client._cli._output import sized, write_one, write_rows
 from streambus_client._cli._running import ExitCode, say
+from streambus_client.errors import ClientError
 
 app = typer.Typer(
     help="Show the cluster, check its health, and operate it.",
@@ -27,6 +29,12 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+_UNKNOWN = ("metadata_lag", "replaced_by")
+_MEANT_BY_NONE = {
+    "default_replication_factor": "-1 (up to 3, by brokers)",
+    "replication_throttle_bytes_per_s": "-1 (no limit)",
+}
 
 
 @app.command()
@@ -70,11 +78,22 @@ def health(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Check every broker and partition; exit code 8 if something is wrong."""
+    """Check every broker and partition.
+
+    Ends with exit code 8 if something is wrong; what, is said on standard error.
+    """
     with admin_of(brokers, timeout_s) as admin:
         cluster = admin.cluster()
         healths = admin.health()
-    problems = [f"partition {where} has no leader" for where in cluster.offline]
+        known: tuple[ClusterMember, ...] = ()
+        with suppress(ClientError):  # nobody tells without a controller: the brokers' health does
+            known = admin.describe_cluster().members
+    problems = [
+        f"broker {one.node_id} at {one.host}:{one.port} is away: nothing is heard of it"
+        for one in known
+        if one.state == "fenced"
+    ]
+    problems += [f"partition {where} has no leader" for where in cluster.offline]
     problems += [f"partition {where} is under-replicated" for where in cluster.under_replicated]
     rows: list[dict[str, object]] = []
     for one in healths:
@@ -111,10 +130,17 @@ def members(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Show every broker with its session, its role and what it holds."""
+    """Show every broker, living or not.
+
+    With its state, its role in the metadata group, what it leads and holds, and what is pending.
+    """
     with admin_of(brokers, timeout_s) as admin:
         described = admin.describe_cluster()
-    write_rows([asdict(member) for member in described.members], output)
+    rows = [asdict(member) for member in described.members]
+    if output is Output.table:
+        for row in rows:  # for people nothing is better than a number that stands for it
+            row.update({name: None for name in _UNKNOWN if row[name] < 0})
+    write_rows(rows, output)
 
 
 @app.command()
@@ -129,9 +155,10 @@ def check(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 600.0,
 ) -> None:
-    """List partitions that need attention, and replicas that differ; exit code 8 for any.
+    """List troubled partitions, compare replicas.
 
-    What is committed is read on every replica, epoch by epoch and byte by byte, and compared.
+    What is committed is read on every replica, epoch by epoch and byte by byte, and compared. Ends
+    with exit code 8 if a partition needs attention, or replicas differ.
     """
     rows: list[dict[str, object]] = []
     problems, compared, compared_bytes = 0, 0, 0
@@ -164,7 +191,9 @@ def check(
     write_rows(rows, output)
     if not quick:
         say(f"replicas of {compared} partition(s) compared, {sized(compared_bytes)} of each")
-    say(f"{problems} problem(s)" if problems else "no problems")
+    moving = sum(each["problem"] == "reassigning" for each in rows)
+    moved = f"; {moving} partition(s) are being moved" if moving else ""
+    say((f"{problems} problem(s)" if problems else "no problems") + moved)
     if problems:
         raise typer.Exit(int(ExitCode.CHECK_FAILED))
 
@@ -175,7 +204,10 @@ def copies(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Show replicas that are being copied: how far, how fast, how long still."""
+    """Show how far copies of replicas are.
+
+    Of each replica that is being copied: how much, how fast, how long still.
+    """
     with admin_of(brokers, timeout_s) as admin:
         progress = admin.copy_progress()
     if output is not Output.table:
@@ -196,11 +228,19 @@ def settings(
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
-    """Show or change settings that hold for the whole cluster, at once and without a restart."""
+    """Show or change the cluster's settings.
+
+    They hold for all brokers, at once and without a restart.
+    """
     changes: dict[str, object | None] = {**parse_settings(config), **dict.fromkeys(unset or [])}
     with admin_of(brokers, timeout_s) as admin:
         found = admin.alter_cluster(changes)
-    write_rows([asdict(each) for each in found], output)
+    rows = [asdict(each) for each in found]
+    if output is Output.table:
+        for row in rows:
+            if row["value"] == "-1":
+                row["value"] = _MEANT_BY_NONE.get(row["key"], "-1")
+    write_rows(rows, output)
 
 
 for command in (
