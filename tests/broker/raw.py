@@ -45,11 +45,11 @@ class RawClient:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def encode(self, request: tuple[Any, ...]) -> bytes:
+    def encode(self, request: tuple[Any, ...], version: int = 0) -> bytes:
         self._correlation_id += 1
         api = api_of(type(request))
-        body = encode_message(request, 0)
-        return encode_frame(api.key, 0, 0, self._correlation_id, body)
+        body = encode_message(request, version)
+        return encode_frame(api.key, version, 0, self._correlation_id, body)
 
     def send(self, request: tuple[Any, ...]) -> int:
         self.socket.sendall(self.encode(request))

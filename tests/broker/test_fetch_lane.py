@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from streambus_broker.embedded import EmbeddedBroker
 
 
-def question(bytes_max: int, bytes_min: int = 0, epoch: int = -1) -> FetchRequest:
-    return FetchRequest(0, bytes_min, 1 << 20, (FetchPartition("t", 0, 0, epoch, bytes_max),))
+def question(
+    bytes_max: int, bytes_min: int = 0, epoch: int = -1, rack: str | None = None
+) -> FetchRequest:
+    wanted = (FetchPartition("t", 0, 0, epoch, bytes_max),)
+    return FetchRequest(0, bytes_min, 1 << 20, wanted, rack)
 
 
-def ask(client: RawClient, request: FetchRequest, offset: int) -> Any:
+def ask(client: RawClient, request: FetchRequest, offset: int, version: int = 1) -> Any:
     """Ask with an offset of eight bytes, as the client does who repeats its question."""
-    client.socket.sendall(FetchTemplate(request, 0).frame(7, offset))
+    client.socket.sendall(FetchTemplate(request, version).frame(7, offset))
     return client.receive()
 
 
@@ -42,11 +45,14 @@ def test_repeated_questions_are_answered_as_new_ones(
             for _ in range(dice.randrange(4)):
                 values = [b"v" * dice.randrange(300) for _ in range(dice.randrange(1, 4))]
                 end = client.produce("t", *values).base_offset + len(values)
-            request = question(dice.choice([1, 500, 1 << 20]), dice.choice([0, 1, 400]))
+            sizes = dice.choice([1, 500, 1 << 20]), dice.choice([0, 1, 400])
+            request = question(*sizes, rack=dice.choice([None, "r"]))
+            version = dice.randrange(2)
             for _ in range(dice.randrange(2, 6)):
                 offset = dice.choice([0, end, end + 1, dice.randrange(end + 1), 2**63 - 1])
                 with RawClient(broker.address) as new:
-                    assert ask(repeating, request, offset) == ask(new, request, offset)
+                    again = ask(repeating, request, offset, version)
+                    assert again == ask(new, request, offset, version)
 
 
 def test_a_repeated_question_meets_what_has_changed(

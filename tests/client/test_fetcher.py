@@ -20,6 +20,7 @@ from streambus_client.errors import (
     ProtocolViolationError,
 )
 from streambus_protocol import (
+    APIS,
     ApiKey,
     BrokerInfo,
     ErrorCode,
@@ -36,7 +37,13 @@ from streambus_protocol import (
 )
 
 
-def make(count: int, *, start: Start = 0, prefetch_bytes_max: int = 1000) -> Fetcher:
+def make(
+    count: int,
+    *,
+    start: Start = 0,
+    prefetch_bytes_max: int = 1000,
+    client_rack: str | None = None,
+) -> Fetcher:
     common = ClientOptions.make(
         "a:1",
         client_id="test",
@@ -55,6 +62,7 @@ def make(count: int, *, start: Start = 0, prefetch_bytes_max: int = 1000) -> Fet
         fetch_bytes_max=1000,
         partition_bytes_max=500,
         prefetch_bytes_max=prefetch_bytes_max,
+        client_rack=client_rack,
     )
     session = Session(common, lambda: 0.0)
     learn(session, [1] * count)
@@ -238,14 +246,19 @@ def test_every_record_comes_once_and_in_order(data: st.DataObject, seed: int) ->
     partition=st.integers(0, 2**31 - 1),
     offset=st.integers(0, 2**63 - 1),
     correlation_id=st.integers(0, 2**32 - 1),
+    rack=st.none() | st.text(max_size=40),
 )
 def test_prepared_fetch_says_what_the_general_one_says(
-    topic: str, partition: int, offset: int, correlation_id: int
+    topic: str, partition: int, offset: int, correlation_id: int, rack: str | None
 ) -> None:
     def request(at: int) -> FetchRequest:
-        return FetchRequest(500, 1, 2000, (FetchPartition(topic, partition, at, 3, 1000),))
+        wanted = FetchPartition(topic, partition, at, 3, 1000)
+        return FetchRequest(500, 1, 2000, (wanted,), rack)
 
-    template = FetchTemplate(request(0), 0)
-    [frame] = FrameDecoder().receive(template.frame(correlation_id, offset))
-    assert (frame.api, frame.flags, frame.correlation_id) == (ApiKey.FETCH, 0, correlation_id)
-    assert decode_message(FetchRequest, frame.body, 0) == request(offset)
+    fetch = APIS[ApiKey.FETCH]
+    for version in range(fetch.version_min, fetch.version_max + 1):
+        template = FetchTemplate(request(0), version)
+        [frame] = FrameDecoder().receive(template.frame(correlation_id, offset))
+        assert (frame.api, frame.flags, frame.correlation_id) == (ApiKey.FETCH, 0, correlation_id)
+        asked = decode_message(FetchRequest, frame.body, version)
+        assert asked == request(offset)._replace(rack=rack if version else None)

@@ -28,7 +28,8 @@ A receiver refuses a body with too few or too many fields for its version, a fie
 an int out of its range, an array or map of more than 100,000 entries, and a body of more than
 500,000 objects in all. Answers about several
 topics or partitions stand in the request's order. This file is written from the declarations in
-`_messages.py` of `streambus-protocol`; what the fields mean is said there.
+`_messages.py` of `streambus-protocol`; what the fields mean is said there. Bodies of an API in all
+its versions: [vectors/message.json](vectors/message.json).
 """
 
 

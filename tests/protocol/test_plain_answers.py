@@ -79,6 +79,16 @@ def test_plain_fetched_is_the_general_answer(
     assert plain.read(frame, correlation_id) == (watermark, batches)
 
 
+@given(ids, offsets, st.integers(0, 2**31 - 1))
+def test_an_answer_that_sends_the_consumer_on_is_not_plain(
+    correlation_id: int, watermark: int, replica: int
+) -> None:
+    part = FetchedPartition(0, None, watermark, 2**40, b"", replica)
+    body = encode_message(FetchResponse(0, (part,)), FETCH.version_max)
+    frame = encode_frame(ApiKey.FETCH, FETCH.version_max, 1, correlation_id, body)
+    assert plain_fetched(FETCH.version_max).read(frame, correlation_id) is None
+
+
 def produced(*, error: int = 0, correlation_id: int = 3, flags: int = 1, count: int = 1) -> bytes:
     parts = (ProducedPartition(error, None, 2**40, -1, 2**41),) * count
     body = encode_message(ProduceResponse(0, parts), 0)

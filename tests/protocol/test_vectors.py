@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from streambus_protocol import Frame, FrameDecoder, decode_columns, encode_frame
+from streambus_protocol import (
+    APIS,
+    Frame,
+    FrameDecoder,
+    decode_columns,
+    decode_message,
+    encode_frame,
+    encode_message,
+)
 from tests.protocol.message_tables import DOCUMENT, render
-from tests.protocol.vectors import COMPRESSED, FOLDER, batch_of, flat_of, unhex
+from tests.protocol.vectors import COMPRESSED, FOLDER, MESSAGES, batch_of, flat_of, messages, unhex
 
 
 def load(name: str) -> list[Any]:
@@ -40,6 +48,17 @@ def test_batch_vector(vector: dict[str, Any]) -> None:
     if vector["name"] not in {codec.name for codec in COMPRESSED}:
         # A newer compression library may find other bytes for the same data.
         assert batch_of(vector) == data
+
+
+def test_message_vectors() -> None:
+    vectors = load("message")
+    assert messages() == vectors
+    for vector in vectors:
+        sent = MESSAGES[vector["name"].rpartition(", version")[0]]
+        read = decode_message(type(sent), bytes.fromhex(vector["body"]), vector["version"])
+        assert encode_message(read, vector["version"]).hex() == vector["body"]
+        if vector["version"] == APIS[vector["api"]].version_max:
+            assert read == sent
 
 
 def test_batch_example_of_the_document_is_the_vector() -> None:

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from streambus_protocol import (
+    APIS,
+    ApiKey,
     BatchFlags,
     Codec,
+    ErrorCode,
+    FetchedPartition,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
     ProducerStamp,
     TraceContext,
     encode_batch,
     encode_frame,
+    encode_message,
 )
 
 FOLDER = Path(__file__).parents[2] / "docs" / "formats" / "vectors"
@@ -53,6 +61,31 @@ BATCHES: list[dict[str, Any]] = [
     },
 ]  # fmt: skip
 COMPRESSED = [codec for codec in Codec if codec is not Codec.NONE]
+
+_WANTED = FetchPartition("orders", 3, 2**40, 7, 1 << 20)
+MESSAGES: dict[str, tuple[Any, ...]] = {
+    "fetch, from leaders": FetchRequest(500, 1, 1 << 23, (_WANTED,)),
+    "fetch, from the closest replica": FetchRequest(500, 1, 1 << 23, (_WANTED,), "eu-1a"),
+    "fetched": FetchResponse(0, (FetchedPartition(0, None, 2**40 + 1, 5, b"batches"),)),
+    "fetched: go on at broker 2": FetchResponse(0, (FetchedPartition(0, None, 9, 5, b"", 2),)),
+    "fetched: refused": FetchResponse(
+        0, (FetchedPartition(int(ErrorCode.NOT_LEADER), "refresh", -1, -1, b""),)
+    ),
+}
+"""Messages of an API with several versions; what an older one cannot say is left out."""
+
+
+def messages() -> list[dict[str, Any]]:
+    """Each of them in every version."""
+    fetch = APIS[ApiKey.FETCH]
+    return [
+        {
+            "name": f"{name}, version {version}", "api": int(fetch.key), "version": version,
+            "message": type(message).__name__, "body": encode_message(message, version).hex(),
+        }
+        for name, message in MESSAGES.items()
+        for version in range(fetch.version_min, fetch.version_max + 1)
+    ]  # fmt: skip
 
 
 def unhex(text: str | None) -> bytes | None:
@@ -98,7 +131,8 @@ def main() -> None:
     compressed = [{"name": codec.name, "codec": codec.name, **long} for codec in COMPRESSED]
     batches = [vector | {"bytes": batch_of(vector).hex()} for vector in [*BATCHES, *compressed]]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, vectors in (("frame", frames), ("batch", batches)):
+    files = {"frame": frames, "batch": batches, "message": messages()}
+    for name, vectors in files.items():
         text = json.dumps(vectors, indent=1, ensure_ascii=False) + "\n"
         (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
 

@@ -6,7 +6,8 @@ Rules:
        *fetch offset*, where the next request goes on; between them lie the fetched batches.
     3. A seek, a new assignment, or a reset begins a new *generation* of the partition: answers to
        requests of an older one are dropped.
-    4. One request per broker is under way at a time. Paused partitions are not asked for, and what
+    4. A partition is read from its leader, or where that sends the consumer on (``_read_place``).
+       One request per broker is under way at a time. Paused partitions are not asked for, and what
        was fetched of them stays.
     5. A batch is opened, and its checksum verified, when its records are taken.
 """
@@ -17,7 +18,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streambus_client._cluster import NO_NODE
 from streambus_client._open_batch import OpenBatch
+from streambus_client._read_place import ReadPlace
 from streambus_client._types import Record
 from streambus_client.errors import (
     BrokerError,
@@ -64,6 +67,7 @@ class PartitionReader:
         paused: not asked for, not handed out.
         high_watermark: offset behind the last readable record, as last heard; -1 before.
         blocked_until: seconds; not asked for before, after a failure.
+        place: where it is read.
     """
 
     __slots__ = (
@@ -75,13 +79,16 @@ class PartitionReader:
         "generation",
         "high_watermark",
         "paused",
+        "place",
         "position",
         "start",
         "under_way",
         "where",
     )
 
-    def __init__(self, where: TopicPartition, start: Start, backoff: Backoff) -> None:
+    def __init__(
+        self, where: TopicPartition, start: Start, backoff: Backoff, place: ReadPlace
+    ) -> None:
         self.where = where
         self.start: Start | None = start
         self.position = -1
@@ -94,6 +101,7 @@ class PartitionReader:
         self.buffered_bytes = 0
         self.batches: deque[memoryview] = deque()
         self.backoff = backoff
+        self.place = place
 
     def begin(self, offset: int) -> None:
         """Read on from ``offset``; what was fetched is dropped."""
@@ -141,6 +149,7 @@ class Fetcher:
         self._turn: deque[PartitionReader] = deque()
         self._open: tuple[PartitionReader, int, OpenBatch] | None = None
         self._failure: ClientError | None = None
+        self._place_s = session.options.metadata_age_s_max
         self._calm = True  # nothing waits for a pause to end
         self.changes = 0  # counts assignments and seeks
 
@@ -157,7 +166,8 @@ class Fetcher:
             self._readers.pop(gone)._drop()
         for where in wanted:
             if where not in self._readers:
-                self._readers[where] = PartitionReader(where, start, self._session.backoff())
+                backoff, place = self._session.backoff(), ReadPlace(self._session.backoff())
+                self._readers[where] = PartitionReader(where, start, backoff, place)
         self._turn = deque(self._readers.values())
 
     def unresolved(self, now: float) -> list[PartitionReader]:
@@ -198,12 +208,25 @@ class Fetcher:
         for reader in self._turn:
             if not self._askable(reader, now):
                 continue
-            node = self._session.cluster.leader(reader.where)
+            node = self.node_for(reader, now)
             if node is None or node in self._busy or self._node_blocked_until.get(node, 0.0) > now:
                 continue
-            wanted.setdefault(node, []).append(reader)
+            readers = wanted.setdefault(node, [])
+            if readers and (
+                readers[0].place.keeps_to_leader(now) != reader.place.keeps_to_leader(now)
+            ):
+                continue  # they are asked for with a rack, or without: next time it comes first
+            readers.append(reader)
         self._turn.rotate(-1)
-        return [self._call(node, readers) for node, readers in wanted.items()]
+        return [self._call(node, readers, now) for node, readers in wanted.items()]
+
+    def node_for(self, reader: PartitionReader, now: float) -> int | None:
+        """Whom to ask for this partition; None if its leader is not known."""
+        cluster = self._session.cluster
+        leader = cluster.leader(reader.where)
+        if leader is None or reader.place.replica == NO_NODE:
+            return leader
+        return reader.place.choose(leader, cluster.leader_epoch(reader.where), now)
 
     def lone_reader(self) -> PartitionReader | None:
         """The only assigned partition, if it can be asked for at once; else None."""
@@ -214,10 +237,9 @@ class Fetcher:
             return None
         return reader
 
-    def began(self, reader: PartitionReader) -> FetchCall | None:
-        """A request for this partition alone is under way; None if its leader is not known."""
-        node = self._session.cluster.leader(reader.where)
-        return None if node is None else self._call(node, [reader])
+    def began(self, reader: PartitionReader, node: int, now: float) -> FetchCall:
+        """A request for this partition alone is under way to a broker."""
+        return self._call(node, [reader], now)
 
     def took(self, reader: PartitionReader, high_watermark: int, batches: bytes) -> None:
         """Take in what a lone partition was answered."""
@@ -258,9 +280,12 @@ class Fetcher:
             and reader.blocked_until <= now
         )
 
-    def request(self, readers: list[PartitionReader]) -> FetchRequest:
+    def request(self, readers: list[PartitionReader], now: float) -> FetchRequest:
         """Ask for these partitions from where they are."""
         options = self._options
+        rack = options.client_rack
+        if rack is not None and readers[0].place.keeps_to_leader(now):
+            rack = None
         asked = tuple(
             FetchPartition(
                 reader.where.topic,
@@ -272,11 +297,11 @@ class Fetcher:
             for reader in readers
         )
         return FetchRequest(
-            options.fetch_wait_ms, options.fetch_bytes_min, options.fetch_bytes_max, asked
+            options.fetch_wait_ms, options.fetch_bytes_min, options.fetch_bytes_max, asked, rack
         )
 
-    def _call(self, node: int, readers: list[PartitionReader]) -> FetchCall:
-        request = self.request(readers)
+    def _call(self, node: int, readers: list[PartitionReader], now: float) -> FetchCall:
+        request = self.request(readers, now)
         self._busy.add(node)
         for reader in readers:
             reader.under_way = True
@@ -299,10 +324,16 @@ class Fetcher:
                 continue
             reader.under_way = False
             if result.error != ErrorCode.NONE:
-                self._refused(reader, result.error, result.detail or "", now)
+                if reader.place.replica == call.node_id:
+                    self._leave(reader, result.error, now)
+                else:
+                    self._refused(reader, result.error, result.detail or "", now)
                 continue
             reader.backoff.succeeded()
+            reader.place.served()
             reader.high_watermark = result.high_watermark
+            if result.preferred_read_replica not in (NO_NODE, call.node_id):
+                self._send_on(reader, result.preferred_read_replica, now)
             if result.batches:
                 self._keep(reader, result.batches)
 
@@ -313,8 +344,12 @@ class Fetcher:
         self._node_blocked_until[call.node_id] = now + backoff.next_wait_s()
         self._calm = False
         for reader, generation in call.readers:
-            if reader.generation == generation:
-                reader.under_way = False
+            if reader.generation != generation:
+                continue
+            reader.under_way = False
+            if reader.place.replica == call.node_id:
+                self._leave(reader, ErrorCode.NONE, now)  # its leader may be well
+            else:
                 self._session.cluster.mark_stale(reader.where.topic)
         if not error.retriable:
             self._failure = error
@@ -328,6 +363,25 @@ class Fetcher:
                 reader.blocked_until = now + reader.backoff.next_wait_s()
         if not error.retriable:
             self._failure = error
+
+    def _send_on(self, reader: PartitionReader, replica: int, now: float) -> None:
+        """The leader prefers that this partition is read from another replica."""
+        cluster = self._session.cluster
+        cluster.changes += 1
+        if replica in cluster.brokers:
+            epoch, lasts_s = cluster.leader_epoch(reader.where), self._place_s
+            reader.place.prefer(replica, epoch, now, lasts_s)
+        else:  # it is younger than what is known of the cluster
+            cluster.mark_stale(reader.where.topic)
+            reader.place.failed(now)
+
+    def _leave(self, reader: PartitionReader, code: int, now: float) -> None:
+        """A preferred replica did not serve: back to the leader, which may know why."""
+        cluster = self._session.cluster
+        cluster.changes += 1
+        reader.place.failed(now)
+        if code == ErrorCode.FENCED_LEADER_EPOCH:
+            cluster.mark_stale(reader.where.topic)
 
     def _keep(self, reader: PartitionReader, data: bytes) -> None:
         try:

@@ -187,6 +187,7 @@ class ConsumerOptions:
         fetch_bytes_max: of one answer.
         partition_bytes_max: of one partition in it.
         prefetch_bytes_max: fetched and not yet handed out; 0 asks only when the caller does.
+        client_rack: where the program stands; None for nowhere in particular.
     """
 
     start: Start
@@ -196,6 +197,7 @@ class ConsumerOptions:
     fetch_bytes_max: int
     partition_bytes_max: int
     prefetch_bytes_max: int
+    client_rack: str | None
 
     @classmethod
     def make(
@@ -208,6 +210,7 @@ class ConsumerOptions:
         fetch_bytes_max: int,
         partition_bytes_max: int,
         prefetch_bytes_max: int,
+        client_rack: str | None,
     ) -> ConsumerOptions:
         """Check and convert.
 
@@ -229,6 +232,10 @@ class ConsumerOptions:
             )
         if prefetch_bytes_max < 0:
             raise InvalidArgumentError("prefetch_bytes_max", "is negative; use 0 to switch it off")
+        if client_rack is not None and (type(client_rack) is not str or not client_rack):
+            raise InvalidArgumentError(
+                "client_rack", f"is {client_rack!r}; name a rack, or use None for leaders only"
+            )
         return cls(
             start=start,
             out_of_range=out_of_range,
@@ -237,6 +244,7 @@ class ConsumerOptions:
             fetch_bytes_max=fetch_bytes_max,
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
+            client_rack=client_rack,
         )
 
 

@@ -73,7 +73,7 @@ APIS: dict[int, Api] = {
         Api(ApiKey.HANDSHAKE, 0, 0, m.HandshakeRequest, m.HandshakeResponse),
         Api(ApiKey.METADATA, 0, 0, m.MetadataRequest, m.MetadataResponse),
         Api(ApiKey.PRODUCE, 0, 0, m.ProduceRequest, m.ProduceResponse),
-        Api(ApiKey.FETCH, 0, 0, m.FetchRequest, m.FetchResponse),
+        Api(ApiKey.FETCH, 0, 1, m.FetchRequest, m.FetchResponse),
         Api(ApiKey.LIST_OFFSETS, 0, 0, m.ListOffsetsRequest, m.ListOffsetsResponse),
         Api(ApiKey.CREATE_TOPICS, 0, 0, m.CreateTopicsRequest, m.CreateTopicsResponse),
         Api(ApiKey.DELETE_TOPICS, 0, 0, m.DeleteTopicsRequest, m.DeleteTopicsResponse),

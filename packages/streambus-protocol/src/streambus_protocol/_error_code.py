@@ -130,7 +130,7 @@ _ADVICE: dict[ErrorCode, str] = {
     ErrorCode.DUPLICATE_BROKER: "Another broker has this node id; give each its own.",
     ErrorCode.UNKNOWN_BROKER: "There is no broker of this id; see the list of members.",
     ErrorCode.NO_REASSIGNMENT: "No reassignment of this partition is under way.",
-    ErrorCode.OFFSET_NOT_AVAILABLE: "A new leader does not know the end yet; try again.",
+    ErrorCode.OFFSET_NOT_AVAILABLE: "This broker does not know the log so far yet; try again.",
     ErrorCode.DUPLICATE_SEQUENCE: "The batch is in the log already, its offset is not known.",
     ErrorCode.NO_QUORUM: "No majority of the voters can be reached; try again.",
 }

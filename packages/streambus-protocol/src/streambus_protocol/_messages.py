@@ -5,9 +5,9 @@ names are not repeated. Every ``error`` is an ErrorCode number; every ``detail``
 person, or None.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from streambus_protocol._shape import Int8, Int16, Int32, Int64, UInt16, UInt32
+from streambus_protocol._shape import Int8, Int16, Int32, Int64, Since, UInt16, UInt32
 
 EARLIEST = -2
 """ListOffsets timestamp: the first offset that is kept."""
@@ -159,23 +159,30 @@ class FetchPartition(NamedTuple):
 class FetchRequest(NamedTuple):
     """Read several partitions; wait until ``bytes_min`` are there, at most ``wait_max_ms``.
 
-    ``bytes_max`` bounds the whole answer, except that one batch always fits.
+    ``bytes_max`` bounds the whole answer, except that one batch always fits. Whoever names its
+    ``rack`` may be sent on to a replica there, and be served by a follower (KIP-392).
     """
 
     wait_max_ms: UInt32
     bytes_min: UInt32
     bytes_max: UInt32
     partitions: tuple[FetchPartition, ...]
+    rack: Annotated[str | None, Since(1)] = None
 
 
 class FetchedPartition(NamedTuple):
-    """Whole batches, one behind the other; the first may begin before the offset asked for."""
+    """Whole batches, one behind the other; the first may begin before the offset asked for.
+
+    With a ``preferred_read_replica`` there are none: go on reading from that broker. -1: go on
+    here.
+    """
 
     error: UInt16
     detail: str | None
     high_watermark: Int64
     log_start_offset: Int64
     batches: bytes
+    preferred_read_replica: Annotated[Int32, Since(1)] = -1
 
 
 class FetchResponse(NamedTuple):

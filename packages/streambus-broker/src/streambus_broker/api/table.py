@@ -44,6 +44,7 @@ def serve_apis(
     health: Callable[[], Health],
     *,
     produce_api: type[ProduceApi] = ProduceApi,
+    fetch_api: type[FetchApi] = FetchApi,
     offsets_api: type[OffsetsApi] = OffsetsApi,
     cluster_api: Callable[[Node, TopicsApi, Callable[[], Health]], ClusterApi] = ClusterApi,
     producer_ids: ProducerIds | None = None,
@@ -55,13 +56,14 @@ def serve_apis(
         node: What is served.
         health: Tells how the broker does.
         produce_api: How PRODUCE is served.
+        fetch_api: How FETCH is served.
         offsets_api: How LIST_OFFSETS is served.
         cluster_api: How HANDSHAKE, METADATA and HEALTH are served.
         producer_ids: Gives producer ids out; from the node's own metadata by default.
         more: Further APIs.
     """
     produce = produce_api(node)
-    fetch = FetchApi(node, asyncio.get_running_loop())
+    fetch = fetch_api(node, asyncio.get_running_loop())
     topics = TopicsApi(node)
     cluster = cluster_api(node, topics, health)
     producers = ProducersApi(node, producer_ids or ids_of_single_broker(node))

@@ -12,6 +12,7 @@ from streambus_broker.api.producer_ids import ProducerIds
 from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.describe import describe_cluster
+from streambus_broker.cluster.fetch import ClusterFetchApi
 from streambus_broker.cluster.group import UncertainError
 from streambus_broker.cluster.operating import OperatingApi
 from streambus_broker.cluster.produce import ClusterProduceApi
@@ -376,6 +377,7 @@ def serve_cluster_apis(
         node,
         health,
         produce_api=ClusterProduceApi,
+        fetch_api=ClusterFetchApi,
         offsets_api=ClusteredOffsetsApi,
         cluster_api=cluster_api,
         producer_ids=ids_of_cluster(node, group),

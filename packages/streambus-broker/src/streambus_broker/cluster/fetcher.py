@@ -31,6 +31,7 @@ _WAIT_MS = 500
 _BYTES_MAX = 8 * 1024 * 1024
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.05, 0.4
 _TIMEOUT_S = 2.0
+_PATIENCE_S = _WAIT_MS / 1000 + _TIMEOUT_S  # a leader that is silent for longer is given up
 _PIPELINED_MAX = 2  # a long poll, and the request that ends it
 
 
@@ -100,6 +101,7 @@ class Fetcher:
                 if self._link is not None:
                     self._link.close()
                     self._link = None
+                self.session.lost()
             if self._node.loop.time() - began_s > 1.0:
                 pause_s = _PAUSE_S_MIN
             await asyncio.sleep(pause_s)
@@ -136,10 +138,9 @@ class Fetcher:
             retry_s = self.session.retry_at_s
             if retry_s is not None and retry_s <= now_s:
                 self._wake()
-            patience_s = _WAIT_MS / 1000 + _TIMEOUT_S
-            timeout_s = patience_s if not retry_s else max(0.01, min(patience_s, retry_s - now_s))
+            timeout_s = _PATIENCE_S if not retry_s else max(0.01, min(_PATIENCE_S, retry_s - now_s))
             news = len(asked) < _PIPELINED_MAX
-            if not await self._sleep(asked[0], timeout_s, news=news) and timeout_s == patience_s:
+            if not await self._sleep(asked[0], timeout_s, news=news) and timeout_s == _PATIENCE_S:
                 raise PeerError(f"broker {self.leader} does not answer")
             if asked[0].done():
                 self._take(asked.pop(0).result())
@@ -191,7 +192,8 @@ class Fetcher:
                 case Append(_, batches, high_watermark, _):
                     if batches:
                         self._append(replica, batches)
-                    log.advance_high_watermark(min(high_watermark, log.next_offset))
+                    if log.advance_high_watermark(min(high_watermark, log.next_offset)):
+                        node.readable(log)
                 case Truncate(_, leader_end):
                     end = stored.epochs.common_end(leader_end, log.next_offset)
                     self._go_back(replica, end)
@@ -294,6 +296,13 @@ class Fetchers:
     def fetched_bytes(self) -> int:
         """Bytes of batches fetched since the start, by living fetchers."""
         return sum(fetcher.fetched_bytes for fetcher in self._fetchers.values())
+
+    def in_step(self, replica: Replica) -> bool:
+        """Whether a replica's leader took its position, and was heard of lately."""
+        fetcher = self._fetchers.get(replica.follows)
+        return fetcher is not None and fetcher.session.in_step(
+            replica.partition_id, self._node.loop.time(), _PATIENCE_S
+        )
 
     def lag(self) -> dict[int, int]:
         """Leader → how many partitions are followed from it."""

@@ -6,10 +6,15 @@ that have something new. An empty answer to an unchanged session is a long poll 
 
 What the leader finds is answered as an action on the log: append, truncate, start over. After each
 the shell tells the new end by `positioned`, and the partition is named again.
+
+A partition is *in step* when the leader of its epoch has taken its position in this session, and
+the session was heard of lately: then consumers may read here what is known to be committed.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +35,7 @@ class FollowedPartition:
         last_epoch: The epoch of its last record, -1 for none.
         durable: Up to where it is synced; truncation takes it back.
         retry_s: When to name it again after an error; 0 for no error.
+        in_step: Whether the leader has taken its position in this session.
     """
 
     leader_epoch: int
@@ -37,6 +43,7 @@ class FollowedPartition:
     last_epoch: int
     durable: int
     retry_s: float = 0.0
+    in_step: bool = False
 
 
 class Append(NamedTuple):
@@ -74,6 +81,8 @@ class FollowerSession:
         self.partitions: dict[int, FollowedPartition] = {}
         self._changed: dict[int, None] = {}
         self._forgotten: dict[int, None] = {}
+        self._asked: deque[tuple[FollowedPartition, ...]] = deque()
+        self._heard_s = -math.inf
 
     def follow(
         self, partition_id: int, leader_epoch: int, log_end: int, last_epoch: int, durable: int
@@ -94,9 +103,21 @@ class FollowerSession:
     def restart(self) -> None:
         """The connection is a new one: the leader knows nothing."""
         self._forgotten.clear()
+        self.lost()
         for partition_id, known in self.partitions.items():
             known.retry_s = 0.0
+            known.in_step = False
             self._changed[partition_id] = None
+
+    def lost(self) -> None:
+        """The connection is gone: nothing is in step before the next one has been heard of."""
+        self._asked.clear()
+        self._heard_s = -math.inf
+
+    def in_step(self, partition_id: int, now_s: float, silence_s_max: float) -> bool:
+        """Whether the leader has taken a partition's position, and was heard of lately."""
+        known = self.partitions.get(partition_id)
+        return known is not None and known.in_step and now_s - self._heard_s <= silence_s_max
 
     def positioned(self, partition_id: int, log_end: int, last_epoch: int) -> None:
         """The local log ends there now; what lies behind is not durable any more."""
@@ -127,11 +148,13 @@ class FollowerSession:
         """What the next request names and forgets; it counts as said from here on."""
         later: dict[int, None] = {}
         named = []
+        asked = []
         for partition_id in self._changed:
             known = self.partitions[partition_id]
             if known.retry_s > now_s:
                 later[partition_id] = None
                 continue
+            asked.append(known)
             named.append(
                 ReplicaPosition(
                     partition_id, known.leader_epoch, known.log_end, known.last_epoch,
@@ -141,6 +164,7 @@ class FollowerSession:
         forgotten = tuple(self._forgotten)
         self._changed = later
         self._forgotten = {}
+        self._asked.append(tuple(asked))
         return tuple(named), forgotten
 
     @property
@@ -149,12 +173,16 @@ class FollowerSession:
         return min((self.partitions[i].retry_s for i in self._changed), default=None)
 
     def received(self, answers: tuple[ReplicaData, ...], now_s: float) -> list[Action]:
-        """Turn an answer into what to do with the logs."""
+        """Turn the next answer, one for each request, into what to do with the logs."""
+        self._heard_s = now_s
+        for named in self._asked.popleft():
+            named.in_step = True  # unless the answer says otherwise
         actions: list[Action] = []
         for answer in answers:
             known = self.partitions.get(answer.partition_id)
             if known is None or known.leader_epoch != answer.leader_epoch:
                 continue  # it belongs to an epoch that is over here
+            known.in_step = not answer.error and answer.diverging_end < 0
             if answer.partition_id in self._changed and not known.retry_s:
                 continue  # the log was moved meanwhile: ask again from where it ends now
             action = self._judge(answer, known, now_s)

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from streambus_broker.cluster.copying import copies
 from streambus_broker.cluster.describe import member_state, troubles
+from streambus_broker.cluster.fetch import ClusterFetchApi
 from streambus_storage import StorageError
 
 if TYPE_CHECKING:
@@ -78,11 +79,35 @@ def cluster_metrics(broker: ClusterBroker) -> Iterator[Metric]:
         "Bytes of batches fetched from leaders.",
         value=node.fetchers.fetched_bytes,
     )
+    yield from _reads(broker)
     yield CounterMetricFamily(
         "streambus_preferred_elections",
         "Leaders given back to preferred replicas by this broker as the controller.",
         value=broker.member.elections,
     )
+
+
+def _reads(broker: ClusterBroker) -> Iterator[Metric]:
+    """Consumers that read from the closest replica."""
+    fetch = broker.apis.fetch
+    assert isinstance(fetch, ClusterFetchApi)
+    counters = {
+        "preferred_read_replica_answers": (
+            "Fetches that were sent on to a replica in the consumer's rack, by partition.",
+            fetch.sent_on,
+        ),
+        "follower_reads": (
+            "Answers with records, by partition, that this broker gave as a follower.",
+            fetch.follower_reads,
+        ),
+        "follower_read_bytes": ("Bytes of batches in them.", fetch.follower_read_bytes),
+        "follower_refusals": (
+            "Fetches, by partition, that this broker refused as a follower.",
+            fetch.follower_refusals,
+        ),
+    }
+    for name, (text, value) in counters.items():
+        yield CounterMetricFamily(f"streambus_{name}", text, value=value)
 
 
 def partition_metrics(broker: ClusterBroker) -> Iterator[Metric]:

@@ -220,10 +220,10 @@ class ClusterNode(Node):
             if replica.leading is not None:
                 replica.stop_leading(f"broker {record.leader} leads it now")
                 self.sessions.ended(replica.partition_id)
-                self.server.due += self.waits.all_of(replica.partition_id)
             replica.stored.log.leader_epoch = record.leader_epoch
             leader = record.leader if me is not None else NOBODY
             again = record.leader_epoch != before.leader_epoch
+            self.server.due += self.waits.all_of(replica.partition_id)
             if leader != replica.follows or (again and leader != NOBODY):
                 replica.follows = leader
                 self.fetchers.follow(replica)
@@ -327,12 +327,32 @@ class ClusterNode(Node):
         log = replica.stored.log
         if leading is None or not log.advance_high_watermark(leading.high_watermark):
             return
-        if self.waits.count:
-            self.server.due += self.waits.grown(log.partition_id, READABLE)
         if replica.waiting:
             replica.committed()
         self.sessions.watermark_moved(log.partition_id)
+        self.readable(log)
+
+    def readable(self, log: PartitionLog) -> None:
+        """Consumers may see more of a log than before: answer those who wait for it."""
+        if self.waits.count:
+            self.server.due += self.waits.grown(log.partition_id, READABLE)
         self.flush_soon()
+
+    def follows_in_step(self, replica: Replica) -> bool:
+        """Whether consumers may read from a replica that follows (KIP-392).
+
+        It may be read from while it is in sync, as far as the metadata here says, and its leader
+        and the controller have been heard of lately. It knows the high watermark then, or an older
+        one; what is below either is committed.
+        """
+        me = self.me
+        return (
+            me is not None
+            and replica.follows != NOBODY
+            and me.broker_id in replica.record.in_sync
+            and not self.lapsed()
+            and self.fetchers.in_step(replica)
+        )
 
     def flush_soon(self) -> None:
         """Write the answers that have gathered, once, at the end of this turn of the loop."""

@@ -36,12 +36,23 @@ if TYPE_CHECKING:
 _ROOM_BYTES = 256 * 1024
 _ANSWER_BYTES_MAX = FRAME_BYTES_MAX - _ROOM_BYTES
 _THROTTLE_POLL_S = 0.1
+_TELL_S = 0.002
+_READ_FROM_S = 3600.0
 
 
 class _Session:
     """One follower's connection."""
 
-    __slots__ = ("broker_id", "bytes_max", "due", "positions", "stale", "timer", "waiting")
+    __slots__ = (
+        "broker_id",
+        "bytes_max",
+        "due",
+        "positions",
+        "stale",
+        "telling",
+        "timer",
+        "waiting",
+    )
 
     def __init__(self, broker_id: int) -> None:
         self.broker_id = broker_id
@@ -51,6 +62,7 @@ class _Session:
         self.stale: dict[int, None] = {}  # only the high watermark is news
         self.waiting: tuple[int, int] | None = None  # version and correlation id of the long poll
         self.timer: asyncio.TimerHandle | None = None
+        self.telling = False  # it will soon be told what is stale
 
 
 class ReplicaSessions:
@@ -69,6 +81,7 @@ class ReplicaSessions:
         self._node = node
         self._sessions: dict[Connection, _Session] = {}
         self._followers: dict[int, dict[Connection, None]] = {}
+        self._read_until_s: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -112,6 +125,7 @@ class ReplicaSessions:
         session.waiting = (version, correlation_id)
         delay_s = request.wait_max_ms / 1000
         session.timer = self._node.loop.call_later(delay_s, self._expired, connection)
+        self._tell_soon(connection, session)
         return None
 
     def progress(
@@ -203,9 +217,40 @@ class ReplicaSessions:
                 self._node.loop.call_soon(self._answer_if_due, connection)
 
     def watermark_moved(self, partition_id: int) -> None:
-        """Followers learn it with the next answer; it is not worth one of its own."""
+        """Followers learn it with the next answer; where consumers wait for it, with its own."""
         for connection in self._followers.get(partition_id, ()):
-            self._sessions[connection].stale[partition_id] = None
+            session = self._sessions[connection]
+            session.stale[partition_id] = None
+            self._tell_soon(connection, session)
+
+    def read_from(self, broker_id: int) -> None:
+        """A consumer was sent to this follower, and will come back before this is forgotten."""
+        self._read_until_s[broker_id] = self._node.loop.time() + _READ_FROM_S
+
+    def _tell_soon(self, connection: Connection, session: _Session) -> None:
+        """Tell a follower that is read from what is committed, if records do not do so before.
+
+        An answer of its own costs both brokers a turn (KIP-392 has it, too); so it waits for a
+        moment, in which a busy partition has records to send anyway.
+        """
+        if session.telling or session.waiting is None or not session.stale:
+            return
+        until_s = self._read_until_s.get(session.broker_id)
+        if until_s is None:
+            return
+        if until_s < self._node.loop.time():
+            del self._read_until_s[session.broker_id]
+            return
+        session.telling = True
+        self._node.loop.call_later(_TELL_S, self._tell, connection, session)
+
+    def _tell(self, connection: Connection, session: _Session) -> None:
+        session.telling = False
+        if self._sessions.get(connection) is not session:
+            return
+        if session.waiting is not None and session.stale:
+            self._answer(connection, session)
+            self._node.server.flush_dirty()
 
     def ended(self, partition_id: int) -> None:
         """This broker leads the partition no more, or in another epoch."""

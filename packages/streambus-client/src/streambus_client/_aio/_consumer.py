@@ -67,6 +67,8 @@ class AsyncConsumer(AsyncClient):
         retry_backoff_ms: the first pause after a failure; it doubles.
         retry_backoff_ms_max: the longest.
         metadata_age_ms_max: new partitions are noticed after this, at the latest.
+        client_rack: where this program stands, as the brokers' ``rack`` says where they do: records
+            are then read from an in-sync replica there, if there is one; None reads from leaders.
         client_id: how the brokers' logs name this client.
         random: the dice of jitter; give a seeded one to repeat a run.
 
@@ -91,6 +93,7 @@ class AsyncConsumer(AsyncClient):
         retry_backoff_ms: float = 50,
         retry_backoff_ms_max: float = 1_000,
         metadata_age_ms_max: float = 300_000,
+        client_rack: str | None = None,
         client_id: str = "streambus",
         random: Random | None = None,
     ) -> None:
@@ -114,6 +117,7 @@ class AsyncConsumer(AsyncClient):
             fetch_bytes_max=fetch_bytes_max,
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
+            client_rack=client_rack,
         )
         self._unreachable: BrokerUnreachableError | None = None
         self._core = ConsumerCore(self._session, self._options)

@@ -58,6 +58,8 @@ class Consumer(BlockingClient):
         retry_backoff_ms: the first pause after a failure; it doubles.
         retry_backoff_ms_max: the longest.
         metadata_age_ms_max: new partitions are noticed after this, at the latest.
+        client_rack: where this program stands, as the brokers' ``rack`` says where they do: records
+            are then read from an in-sync replica there, if there is one; None reads from leaders.
         client_id: how the brokers' logs name this client.
         random: the dice of jitter; give a seeded one to repeat a run.
 
@@ -82,6 +84,7 @@ class Consumer(BlockingClient):
         retry_backoff_ms: float = 50,
         retry_backoff_ms_max: float = 1_000,
         metadata_age_ms_max: float = 300_000,
+        client_rack: str | None = None,
         client_id: str = "streambus",
         random: Random | None = None,
     ) -> None:
@@ -105,6 +108,7 @@ class Consumer(BlockingClient):
             fetch_bytes_max=fetch_bytes_max,
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
+            client_rack=client_rack,
         )
         self._quick: QuickFetch | None = None
         self._unreachable: BrokerUnreachableError | None = None
@@ -328,7 +332,7 @@ class Consumer(BlockingClient):
         reader = self._core.fetcher.lone_reader()
         return (
             reader is not None
-            and quick.serves(reader, self._session.cluster.changes)
+            and quick.serves(reader, self._session.cluster.changes, now)
             and not self._core.needs_settling(now)
         )
 
@@ -353,29 +357,29 @@ class Consumer(BlockingClient):
         if fetched is not None:
             return take(reader, *fetched)
         connection.core.expect(correlation_id, ApiKey.FETCH)
-        call = self._core.fetcher.began(reader)
-        if call is None:
-            connection.close()
-            return None
+        call = self._core.fetcher.began(reader, quick.node, time.monotonic())
         flight = self._flight(call, connection)
         if data is not None:
             self._arrived(flight, lambda: connection.receive_first(data))
         return None
 
     def _prepare_quickly(self, now: float) -> QuickFetch | None:
-        """Prepare a lone partition's request, if there is one, and a connection to its leader."""
+        """Prepare a lone partition's request, if there is one, and a connection to its broker."""
         self._quick = None
-        reader, cluster = self._core.fetcher.lone_reader(), self._session.cluster
+        fetcher, cluster = self._core.fetcher, self._session.cluster
+        reader = fetcher.lone_reader()
         if reader is None or self._core.needs_settling(now):
             return None
-        node = cluster.leader(reader.where)
+        node = fetcher.node_for(reader, now)
         connection = None if node is None else self._connections.get(node)
-        if connection is None or connection.closed or connection.core.broker is None:
+        if node is None or connection is None or connection.closed:
+            return None
+        if connection.core.broker is None:
             return None
         version = connection.core.version(ApiKey.FETCH)
-        template = FetchTemplate(self._core.fetcher.request([reader]), version)
-        answer = plain_fetched(version)
-        self._quick = QuickFetch(reader, connection, template, answer, cluster.changes)
+        template = FetchTemplate(fetcher.request([reader], now), version)
+        answer, until = plain_fetched(version), reader.place.settled_until(now)
+        self._quick = QuickFetch(reader, node, connection, template, answer, cluster.changes, until)
         return self._quick
 
     def _raise_unreachable(self) -> None:

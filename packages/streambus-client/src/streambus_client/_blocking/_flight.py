@@ -23,24 +23,41 @@ class Flight:
 
 
 class QuickFetch:
-    """The prepared request of a lone partition, valid while nothing of the cluster changes."""
+    """The prepared request of a lone partition, valid while nothing of the cluster changes.
 
-    __slots__ = ("_changes", "answer", "connection", "reader", "template")
+    Attributes:
+        reader: The partition.
+        node: The broker that is asked.
+        connection: To it.
+        template: The request.
+        answer: Reads the plain answer.
+    """
+
+    __slots__ = ("_changes", "_until", "answer", "connection", "node", "reader", "template")
 
     def __init__(
         self,
         reader: PartitionReader,
+        node: int,
         connection: BlockingConnection,
         template: FetchTemplate,
         answer: PlainFetched,
         changes: int,
+        until: float,
     ) -> None:
         self._changes = changes
+        self._until = until
         self.reader = reader
+        self.node = node
         self.connection = connection
         self.template = template
         self.answer = answer
 
-    def serves(self, reader: PartitionReader, changes: int) -> bool:
+    def serves(self, reader: PartitionReader, changes: int, now: float) -> bool:
         """Whether it still stands for what the general way would ask."""
-        return reader is self.reader and changes == self._changes and not self.connection.closed
+        return (
+            reader is self.reader
+            and changes == self._changes
+            and now < self._until
+            and not self.connection.closed
+        )

@@ -13,6 +13,7 @@ from streambus_client._cli import BROKERS_VARIABLE
 from streambus_client._types import Timestamp
 
 DEFAULT_BROKERS = "127.0.0.1:9092"
+RACK_VARIABLE = "STREAMBUS_CLIENT_RACK"
 
 Brokers: TypeAlias = Annotated[
     str,

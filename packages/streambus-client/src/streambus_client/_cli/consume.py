@@ -14,6 +14,7 @@ from streambus_client import Consumer, Record, RecordColumns, TopicPartition
 from streambus_client._cli._lines import NO_NEWLINE, Format, LineWriter
 from streambus_client._cli._options import (
     DEFAULT_BROKERS,
+    RACK_VARIABLE,
     Brokers,
     TimeoutS,
     parse_start,
@@ -51,6 +52,12 @@ def consume(
     output: Annotated[Shape, typer.Option("--output", help="Lines, or JSON objects.")] = (
         Shape.lines
     ),
+    client_rack: Annotated[
+        str | None,
+        typer.Option(
+            "--client-rack", envvar=RACK_VARIABLE, help="Read from replicas in this rack."
+        ),
+    ] = None,
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
@@ -71,6 +78,7 @@ def consume(
         brokers,
         start=start,  # type: ignore[arg-type]  # parse_start gives nothing else
         request_timeout_ms=timeout_s * 1000,
+        client_rack=client_rack or None,
         client_id="streambus-cli",
     ) as consumer:
         if partition:
