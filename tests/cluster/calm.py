@@ -20,9 +20,10 @@ CLIENTS = "10.0.0.100"
 def calm(voters: int = 3, joined: int = 0) -> Shape:
     """Nothing happens by itself."""
     return Shape(
-        voters=voters, joined=joined, replication_factor=3, partitions=1, writers=(), consumers=0,
-        duration_s=0.0, spacing_s=1.0, patience=0.0, looks=0.0, troubles={}, faults=Faults(),
-        sync_s_max=0.002, session_ms=800, lag_ms_max=1000, memtable_bytes=64 * 1024,
+        voters=voters, joined=joined, replication_factor=3, partitions=1, writers=(),
+        client_racks=(), duration_s=0.0, spacing_s=1.0, patience=0.0, looks=0.0, troubles={},
+        faults=Faults(), sync_s_max=0.002, session_ms=800, lag_ms_max=1000,
+        memtable_bytes=64 * 1024,
     )  # fmt: skip
 
 

@@ -227,6 +227,7 @@ class Hosts:
             http="off",
             insecure=True,
             node_id=host.node_id,
+            rack=f"r{1 + (host.node_id - 1) % 3}",
             voters="" if host.joins else self._voters,
             join=f"{first.name}:{PORT}" if host.joins else "",
             broker_session_ms=shape.session_ms,

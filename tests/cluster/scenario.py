@@ -40,6 +40,7 @@ class Outcome:
     acknowledged: int
     unanswered: int
     consumed: int
+    followed: int
     elections: int
     virtual_s: float
     digest: str
@@ -86,9 +87,9 @@ class Scenario:
         history.check(logs)
         return Outcome(
             self.simulation.seed, self.shape.brokers, history.acknowledged_count,
-            history.unanswered_count, history.consumed_count, sum(self.watch.epochs.values()),
-            self.simulation.loop.time(), self.simulation.digest, self.simulation.counts,
-            self.simulation.lines,
+            history.unanswered_count, history.consumed_count, self.watch.reads.served,
+            sum(self.watch.epochs.values()), self.simulation.loop.time(), self.simulation.digest,
+            self.simulation.counts, self.simulation.lines,
         )  # fmt: skip
 
     async def _script(self) -> list[list[bytes]]:
@@ -102,7 +103,7 @@ class Scenario:
         await self._settle(0)
         await process.start(self._create_topic)
         tasks = [process.start(clients.produce, *each) for each in enumerate(shape.writers)]
-        tasks += [process.start(clients.consume, each) for each in range(shape.consumers)]
+        tasks += [process.start(self._consume, *each) for each in enumerate(shape.client_racks)]
         tasks.append(process.start(clients.watch_ends, 0.3))
         for task in tasks:
             task.add_done_callback(_report)
@@ -120,6 +121,10 @@ class Scenario:
             host.process.kill()  # a shutdown in good order is one of the troubles
         await asyncio.sleep(0)
         return logs
+
+    async def _consume(self, number: int, rack: str | None) -> None:
+        # It comes back to the leader now and then, as others do after some minutes.
+        await self.clients.consume(number, client_rack=rack, metadata_age_ms_max=1_000)
 
     async def _create_topic(self) -> None:
         await self.clients.create_topic(replication_factor=self.shape.replication_factor)

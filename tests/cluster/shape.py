@@ -58,7 +58,7 @@ class Shape:
         replication_factor: Of the topic.
         partitions: Of the topic.
         writers: The producers.
-        consumers: How many.
+        client_racks: Where each consumer stands; None reads from leaders.
         duration_s: Virtual seconds of trouble.
         spacing_s: Mean time between troubles.
         patience: How often the next trouble waits until the cluster works again.
@@ -76,7 +76,7 @@ class Shape:
     replication_factor: int
     partitions: int
     writers: tuple[Writing, ...]
-    consumers: int
+    client_racks: tuple[str | None, ...]
     duration_s: float
     spacing_s: float
     patience: float
@@ -120,7 +120,7 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         replication_factor=factor,
         partitions=random.choice((1, 1, 2, 3)),
         writers=_writers(random, rate),
-        consumers=random.choice((1, 1, 2)),
+        client_racks=random.choice(((None,), ("r1",), ("r2",), (None, "r1"), ("r2", "r3"))),
         duration_s=duration_s,
         spacing_s=random.choice((0.1, 0.25, 0.7)),
         patience=random.choice((0.0, 0.5, 1.0)),
@@ -151,7 +151,7 @@ def steady(random: Random, duration_s: float | None = None) -> Shape:
         replication_factor=3,
         partitions=1,
         writers=tuple(Writing("all", 2.2, 70, retries=True) for _ in range(2)),
-        consumers=1,
+        client_racks=(drawn.client_racks[0],),
         spacing_s=5.0,
         patience=1.0,
         sync_s_max=0.05,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streambus_broker.cluster.closest import InSyncReplica, closest_replica
-from streambus_broker.cluster.follower import FollowerSession
 from streambus_broker.cluster.leader import UNKNOWN
 from streambus_protocol import ErrorCode
 from tests.cluster.test_follower import data_of, session_of
+
+if TYPE_CHECKING:
+    from streambus_broker.cluster.follower import FollowerSession
 
 LEADER = InSyncReplica(1, "a", serving=True, log_end=100)
 
@@ -74,17 +78,26 @@ def in_step(session: FollowerSession, now_s: float = 0.0) -> bool:
     return session.in_step(1, now_s, silence_s_max=2.0)
 
 
-def test_a_follower_is_in_step_when_its_position_was_taken() -> None:
+def test_a_follower_is_in_step_when_its_leader_has_told_what_is_committed() -> None:
     session = session_of(1)
-    assert not in_step(session)
     session.received((), 0.0)
+    assert not in_step(session)
+    session.request(0.0)
+    session.received((data_of(1, high_watermark=7),), 0.0)
     assert in_step(session)
     assert not session.in_step(2, 0.0, 2.0)
 
 
+def told(*partitions: int, now_s: float = 0.0) -> FollowerSession:
+    """A session whose leader has answered about all its partitions."""
+    session = session_of(*partitions)
+    session.received(tuple(data_of(each, high_watermark=7) for each in partitions), now_s)
+    assert in_step(session, now_s)
+    return session
+
+
 def test_silence_ends_it_and_an_answer_renews_it() -> None:
-    session = session_of(1)
-    session.received((), 10.0)
+    session = told(1, now_s=10.0)
     assert in_step(session, 12.0)
     assert not in_step(session, 12.1)
     session.request(12.1)
@@ -93,10 +106,10 @@ def test_silence_ends_it_and_an_answer_renews_it() -> None:
 
 
 def test_a_position_that_was_refused_or_differs_is_not_in_step() -> None:
-    session = session_of(1)
+    session = told(1)
     session.received((data_of(1, error=ErrorCode.NOT_LEADER),), 0.0)
     assert not in_step(session)
-    session = session_of(1)
+    session = told(1)
     session.received((data_of(1, diverging_epoch=1, diverging_end=6),), 0.0)
     assert not in_step(session)
     session.positioned(1, 6, 1)
@@ -107,29 +120,26 @@ def test_a_position_that_was_refused_or_differs_is_not_in_step() -> None:
 
 
 def test_another_leader_epoch_or_another_connection_begins_anew() -> None:
-    session = session_of(1)
-    session.received((), 0.0)
-    session.request(0.0)
+    session = told(1)
     session.follow(1, 4, 10, 2, 10)
     assert not in_step(session)
-    session.received((), 0.0)  # to what was asked of the leader before
+    session.received((data_of(1, epoch=3),), 0.0)  # what the leader before has to say
     assert not in_step(session)
     session.request(0.0)
-    session.received((), 0.0)
+    session.received((data_of(1, epoch=4),), 0.0)
     assert in_step(session)
     session.lost()
     assert not in_step(session)
     session.restart()
     session.request(0.0)
-    assert not in_step(session)
     session.received((), 0.0)
+    assert not in_step(session)
+    session.received((data_of(1, epoch=4),), 0.0)
     assert in_step(session)
 
 
 def test_an_error_under_a_log_that_was_moved_ends_it_too() -> None:
-    session = session_of(1)
-    session.received((), 0.0)
-    session.request(0.0)
+    session = told(1)
     session.positioned(1, 5, 2)
     session.received((data_of(1, error=ErrorCode.NOT_LEADER),), 0.0)
     assert not in_step(session)

@@ -12,6 +12,7 @@ def test_nothing_acknowledged_is_lost_doubled_or_reordered(first: int) -> None:
     outcomes = [Scenario(seed).run() for seed in range(first, first + 6)]
     assert sum(outcome.acknowledged for outcome in outcomes) > 100
     assert sum(outcome.consumed for outcome in outcomes) > 100
+    assert sum(outcome.followed for outcome in outcomes) > 20
 
 
 def test_a_seed_repeats_exactly_and_another_differs() -> None:

@@ -22,6 +22,7 @@ from streambus_broker.log.keys import TOTALS_BYTES, partition_of, partition_pref
 from streambus_protocol import read_batch_header
 from streambus_storage import LSMTree, NotATreeError, Options, StorageError
 from streambus_storage.testing import SimulatedScheduler, random_source
+from tests.cluster.follower_reads import FollowerReads
 from tests.support.history import CheckFailedError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Watch:
     Attributes:
         epochs: The highest leader epoch seen, by partition.
         suspicious: How many times more the disks are looked at, each time.
+        reads: Looks at what consumers are given.
     """
 
     def __init__(self, hosts: Hosts, history: History) -> None:
@@ -50,6 +52,7 @@ class Watch:
         self._leaders: dict[tuple[int, int], tuple[int, int]] = {}
         self._ends: dict[PartitionLog, int] = {}
         self.suspicious = 0
+        self.reads = FollowerReads(hosts, history)
 
     async def run(self) -> None:
         """Look again and again.
@@ -86,6 +89,7 @@ class Watch:
             self._ends[log] = log.next_offset
             if watermark > watermarks[number]:
                 watermarks[number] = watermark
+            self.reads.look(host, replica)
             if replica.leading is not None:
                 self._look_at_leader(host, replica)
 

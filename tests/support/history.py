@@ -16,6 +16,10 @@ end `History.check` compares the notes with the whole log as it was read last. T
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class CheckFailedError(AssertionError):
@@ -79,6 +83,8 @@ class History:
         consumed_count: Records that were read, each as often as it was.
         watermarks: The highest high watermark, or end told, seen of each partition.
         power_cuts: How many there were so far.
+        committed: Tells up to where a partition is committed at the moment; None where nobody sees
+            that.
     """
 
     def __init__(self, partitions: int, producers: int, *, forgetful: bool = False) -> None:
@@ -89,6 +95,7 @@ class History:
         self.consumed_count = 0
         self.watermarks = [0] * partitions
         self.power_cuts = 0
+        self.committed: Callable[[int], int] | None = None
 
     # --- notes ---------------------------------------------------------------------------------
 
@@ -103,9 +110,19 @@ class History:
         """Take note of a record that a consumer read.
 
         Raises:
-            CheckFailedError: Another record was read there before, or one was left out.
+            CheckFailedError: Another record was read there before, one was left out, or it is not
+                committed.
         """
         self.consumed_count += 1
+        if (
+            offset >= self.watermarks[partition]
+            and self.committed is not None
+            and offset >= self.committed(partition)
+        ):
+            raise CheckFailedError(
+                f"{reader.name} reads {partition}/{offset}, which is committed up to"
+                f" {self.committed(partition)}"
+            )
         expected = reader.next_offsets.get(partition, 0)
         if offset != expected and not self.forgetful:
             raise CheckFailedError(

@@ -32,6 +32,7 @@ _BYTES_MAX = 8 * 1024 * 1024
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.05, 0.4
 _TIMEOUT_S = 2.0
 _PATIENCE_S = _WAIT_MS / 1000 + _TIMEOUT_S  # a leader that is silent for longer is given up
+_SILENCE_S = 2 * _WAIT_MS / 1000  # and before that, consumers are sent back to it
 _PIPELINED_MAX = 2  # a long poll, and the request that ends it
 
 
@@ -301,7 +302,7 @@ class Fetchers:
         """Whether a replica's leader took its position, and was heard of lately."""
         fetcher = self._fetchers.get(replica.follows)
         return fetcher is not None and fetcher.session.in_step(
-            replica.partition_id, self._node.loop.time(), _PATIENCE_S
+            replica.partition_id, self._node.loop.time(), _SILENCE_S
         )
 
     def lag(self) -> dict[int, int]:

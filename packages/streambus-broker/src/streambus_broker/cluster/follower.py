@@ -7,14 +7,13 @@ that have something new. An empty answer to an unchanged session is a long poll 
 What the leader finds is answered as an action on the log: append, truncate, start over. After each
 the shell tells the new end by `positioned`, and the partition is named again.
 
-A partition is *in step* when the leader of its epoch has taken its position in this session, and
-the session was heard of lately: then consumers may read here what is known to be committed.
+A partition is *in step* when the leader of its epoch has taken its position in this session and
+told what is committed, and the session was heard of lately: then consumers may read here.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +34,8 @@ class FollowedPartition:
         last_epoch: The epoch of its last record, -1 for none.
         durable: Up to where it is synced; truncation takes it back.
         retry_s: When to name it again after an error; 0 for no error.
-        in_step: Whether the leader has taken its position in this session.
+        in_step: Whether the leader has taken its position, and told what is committed, in this
+            session.
     """
 
     leader_epoch: int
@@ -81,7 +81,6 @@ class FollowerSession:
         self.partitions: dict[int, FollowedPartition] = {}
         self._changed: dict[int, None] = {}
         self._forgotten: dict[int, None] = {}
-        self._asked: deque[tuple[FollowedPartition, ...]] = deque()
         self._heard_s = -math.inf
 
     def follow(
@@ -111,11 +110,10 @@ class FollowerSession:
 
     def lost(self) -> None:
         """The connection is gone: nothing is in step before the next one has been heard of."""
-        self._asked.clear()
         self._heard_s = -math.inf
 
     def in_step(self, partition_id: int, now_s: float, silence_s_max: float) -> bool:
-        """Whether the leader has taken a partition's position, and was heard of lately."""
+        """Whether the leader has told about a partition, and was heard of lately."""
         known = self.partitions.get(partition_id)
         return known is not None and known.in_step and now_s - self._heard_s <= silence_s_max
 
@@ -148,13 +146,11 @@ class FollowerSession:
         """What the next request names and forgets; it counts as said from here on."""
         later: dict[int, None] = {}
         named = []
-        asked = []
         for partition_id in self._changed:
             known = self.partitions[partition_id]
             if known.retry_s > now_s:
                 later[partition_id] = None
                 continue
-            asked.append(known)
             named.append(
                 ReplicaPosition(
                     partition_id, known.leader_epoch, known.log_end, known.last_epoch,
@@ -164,7 +160,6 @@ class FollowerSession:
         forgotten = tuple(self._forgotten)
         self._changed = later
         self._forgotten = {}
-        self._asked.append(tuple(asked))
         return tuple(named), forgotten
 
     @property
@@ -173,16 +168,15 @@ class FollowerSession:
         return min((self.partitions[i].retry_s for i in self._changed), default=None)
 
     def received(self, answers: tuple[ReplicaData, ...], now_s: float) -> list[Action]:
-        """Turn the next answer, one for each request, into what to do with the logs."""
+        """Turn an answer into what to do with the logs."""
         self._heard_s = now_s
-        for named in self._asked.popleft():
-            named.in_step = True  # unless the answer says otherwise
         actions: list[Action] = []
         for answer in answers:
             known = self.partitions.get(answer.partition_id)
             if known is None or known.leader_epoch != answer.leader_epoch:
                 continue  # it belongs to an epoch that is over here
-            known.in_step = not answer.error and answer.diverging_end < 0
+            if answer.error or answer.diverging_end >= 0:
+                known.in_step = False
             if answer.partition_id in self._changed and not known.retry_s:
                 continue  # the log was moved meanwhile: ask again from where it ends now
             action = self._judge(answer, known, now_s)
@@ -201,4 +195,5 @@ class FollowerSession:
             return None
         if answer.diverging_end >= 0:
             return Truncate(partition_id, EpochEnd(answer.diverging_epoch, answer.diverging_end))
+        known.in_step = True
         return Append(partition_id, answer.batches, answer.high_watermark, answer.log_start_offset)

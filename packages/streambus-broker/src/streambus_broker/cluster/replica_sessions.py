@@ -202,7 +202,7 @@ class ReplicaSessions:
         node.watermark_moved(replica)
         if position.offset < log.next_offset:
             session.due[partition_id] = None
-        elif log.high_watermark:
+        else:
             session.stale[partition_id] = None
         return None
 
@@ -225,7 +225,13 @@ class ReplicaSessions:
 
     def read_from(self, broker_id: int) -> None:
         """A consumer was sent to this follower, and will come back before this is forgotten."""
-        self._read_until_s[broker_id] = self._node.loop.time() + _READ_FROM_S
+        now_s = self._node.loop.time()
+        news = self._read_until_s.get(broker_id, 0.0) < now_s
+        self._read_until_s[broker_id] = now_s + _READ_FROM_S
+        if news:
+            for connection, session in self._sessions.items():
+                if session.broker_id == broker_id:
+                    self._tell_soon(connection, session)
 
     def _tell_soon(self, connection: Connection, session: _Session) -> None:
         """Tell a follower that is read from what is committed, if records do not do so before.
