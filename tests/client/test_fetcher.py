@@ -42,7 +42,7 @@ def make(
     *,
     start: Start = 0,
     prefetch_bytes_max: int = 1000,
-    client_rack: str | None = None,
+    client_rack: str = "",
 ) -> Fetcher:
     common = ClientOptions.make(
         "a:1",

@@ -159,7 +159,6 @@ def test_the_short_way_lasts_as_long_as_the_place() -> None:
     assert 0 < place.settled_until(0.0) <= 0.1
 
 
-@pytest.mark.parametrize("rack", ["", 7])
-def test_a_rack_has_a_name(rack: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="name a rack"):
-        Consumer("a:1", client_rack=rack)  # type: ignore[arg-type]  # that is the point
+def test_a_rack_has_a_name() -> None:
+    with pytest.raises(InvalidArgumentError, match="the name of a rack"):
+        Consumer("a:1", client_rack=7)  # type: ignore[arg-type]  # that is the point

@@ -482,4 +482,22 @@ _PRODUCERS = [
     ),
 ]
 
-MUTANTS = [*_DURABILITY, *_COMMIT, *_ELECTION, *_LOGS, *_PRODUCERS]
+_FOLLOWER_READS = [
+    Mutant(
+        "follower-serves-beyond-its-watermark",
+        "log.store",
+        "        stop = log.high_watermark if stop_offset is None else stop_offset\n",
+        "        stop = log.high_watermark if log.leads else log.next_offset\n"
+        "        stop = stop if stop_offset is None else stop_offset\n",
+        "consumers of a follower see all that it has fetched",
+    ),
+    Mutant(
+        "stale-follower-serves-on",
+        "cluster.node",
+        "            me is not None\n            and replica.follows != NOBODY\n",
+        "            True or me is not None\n            and replica.follows != NOBODY\n",
+        "a follower serves whether it is in sync, in touch and in session or not",
+    ),
+]
+
+MUTANTS = [*_DURABILITY, *_COMMIT, *_ELECTION, *_LOGS, *_PRODUCERS, *_FOLLOWER_READS]

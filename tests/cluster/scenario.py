@@ -124,7 +124,7 @@ class Scenario:
 
     async def _consume(self, number: int, rack: str | None) -> None:
         # It comes back to the leader now and then, as others do after some minutes.
-        await self.clients.consume(number, client_rack=rack, metadata_age_ms_max=1_000)
+        await self.clients.consume(number, client_rack=rack or "", metadata_age_ms_max=1_000)
 
     async def _create_topic(self) -> None:
         await self.clients.create_topic(replication_factor=self.shape.replication_factor)

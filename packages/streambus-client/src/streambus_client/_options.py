@@ -210,7 +210,7 @@ class ConsumerOptions:
         fetch_bytes_max: int,
         partition_bytes_max: int,
         prefetch_bytes_max: int,
-        client_rack: str | None,
+        client_rack: str,
     ) -> ConsumerOptions:
         """Check and convert.
 
@@ -232,10 +232,8 @@ class ConsumerOptions:
             )
         if prefetch_bytes_max < 0:
             raise InvalidArgumentError("prefetch_bytes_max", "is negative; use 0 to switch it off")
-        if client_rack is not None and (type(client_rack) is not str or not client_rack):
-            raise InvalidArgumentError(
-                "client_rack", f"is {client_rack!r}; name a rack, or use None for leaders only"
-            )
+        if type(client_rack) is not str:
+            raise InvalidArgumentError("client_rack", f"is {client_rack!r}; use the name of a rack")
         return cls(
             start=start,
             out_of_range=out_of_range,
@@ -244,7 +242,7 @@ class ConsumerOptions:
             fetch_bytes_max=fetch_bytes_max,
             partition_bytes_max=partition_bytes_max,
             prefetch_bytes_max=prefetch_bytes_max,
-            client_rack=client_rack,
+            client_rack=client_rack or None,
         )
 
 

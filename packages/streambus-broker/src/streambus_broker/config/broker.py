@@ -91,7 +91,9 @@ class BrokerConfig:
     join: str = setting(
         "", "HOST:PORT of a broker of the cluster to join", check=check_optional_address
     )
-    rack: str = setting("", "where this broker stands; replicas are spread over racks")
+    rack: str = setting(
+        "", "where this broker stands; replicas are spread over racks, consumers there read here"
+    )
     broker_session_ms: int = setting(
         1800, "silence in ms after which a broker counts as dead", minimum=200, maximum=HOUR_MS
     )

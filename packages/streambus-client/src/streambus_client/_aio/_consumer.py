@@ -68,7 +68,7 @@ class AsyncConsumer(AsyncClient):
         retry_backoff_ms_max: the longest.
         metadata_age_ms_max: new partitions are noticed after this, at the latest.
         client_rack: where this program stands, as the brokers' ``rack`` says where they do: records
-            are then read from an in-sync replica there, if there is one; None reads from leaders.
+            are then read from an in-sync replica there, if there is one; empty reads from leaders.
         client_id: how the brokers' logs name this client.
         random: the dice of jitter; give a seeded one to repeat a run.
 
@@ -93,7 +93,7 @@ class AsyncConsumer(AsyncClient):
         retry_backoff_ms: float = 50,
         retry_backoff_ms_max: float = 1_000,
         metadata_age_ms_max: float = 300_000,
-        client_rack: str | None = None,
+        client_rack: str = "",
         client_id: str = "streambus",
         random: Random | None = None,
     ) -> None:

@@ -53,11 +53,11 @@ def consume(
         Shape.lines
     ),
     client_rack: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--client-rack", envvar=RACK_VARIABLE, help="Read from replicas in this rack."
         ),
-    ] = None,
+    ] = "",
     brokers: Brokers = DEFAULT_BROKERS,
     timeout_s: TimeoutS = 10.0,
 ) -> None:
@@ -78,7 +78,7 @@ def consume(
         brokers,
         start=start,  # type: ignore[arg-type]  # parse_start gives nothing else
         request_timeout_ms=timeout_s * 1000,
-        client_rack=client_rack or None,
+        client_rack=client_rack,
         client_id="streambus-cli",
     ) as consumer:
         if partition:

@@ -14,7 +14,7 @@ from streambus_migrate.config.rules import (
     not_supported,
     table,
 )
-from streambus_migrate.config.values import InvalidValueError, NoCounterpartError, integer
+from streambus_migrate.config.values import InvalidValueError, NoCounterpartError, integer, text
 
 BYTES_ONLY = "keys and values are bytes; decode them in your program"
 BYTE_DESERIALIZERS = [
@@ -31,6 +31,7 @@ CONSUMER_TARGETS = {
     "fetch_bytes_min": Target(int, minimum=1, default=1),
     "fetch_bytes_max": Target(int, 1, FRAME_BYTES_MAX, default=8 * 1024 * 1024),
     "partition_bytes_max": Target(int, minimum=1, default=2 * 1024 * 1024),
+    "client_rack": Target(str, default=""),
 }
 
 
@@ -100,7 +101,7 @@ CONSUMER = Table(
             internal.throw.on.fetch.stable.offset.unsupported""",
             harmless=[""],
         ),
-        not_supported("consumers read from leaders", "client.rack", [""]),
+        becomes("client.rack", "client_rack", text, "read from the closest replica"),
         not_supported(
             BYTES_ONLY, "key.deserializer value.deserializer", harmless=[*BYTE_DESERIALIZERS, ""]
         ),
