@@ -66,7 +66,7 @@ class RackedCluster:
 
     def wait_in_sync(self, topic: str) -> int:
         """Wait until all replicas are in sync; return the leader."""
-        leaders = []
+        leaders: list[int] = []
 
         def in_sync() -> bool:
             with contextlib.suppress(ClientError), Admin(self.address) as admin:
