@@ -12,6 +12,8 @@ from bench.client import servers
 from bench.report import Row, Sample, at_most, compare, interleave, ratio_at_most
 from streambus_client import Admin, Consumer, Producer
 from streambus_protocol import (
+    APIS,
+    ApiKey,
     FetchedPartition,
     FetchPartition,
     FetchRequest,
@@ -37,15 +39,18 @@ _OFFSET = 5000  # as wide on the wire as the offsets that are measured
 def _sizes() -> tuple[tuple[int, int], tuple[int, int]]:
     """Bytes of question and answer on the wire, of a send and of a fetch."""
 
-    def frame(message: tuple[object, ...]) -> int:
-        return _HEADER_BYTES + len(encode_message(message, 0))
+    def frame(key: ApiKey, message: tuple[object, ...]) -> int:
+        return _HEADER_BYTES + len(encode_message(message, APIS[key].version_max))
 
     batch = encode_batch((VALUE,), base_timestamp_ms=0)
     send = ProduceRequest(1, 30_000, (ProducePartition(TOPIC, 0, batch),))
     sent = ProduceResponse(0, (ProducedPartition(0, None, _OFFSET, -1, 0),))
     fetch = FetchRequest(500, 1, 1, (FetchPartition(TOPIC, 0, _OFFSET, 1, 1),))
     fetched = FetchResponse(0, (FetchedPartition(0, None, _OFFSET, 0, batch),))
-    return (frame(send), frame(sent)), (frame(fetch), frame(fetched))
+    return (
+        (frame(ApiKey.PRODUCE, send), frame(ApiKey.PRODUCE, sent)),
+        (frame(ApiKey.FETCH, fetch), frame(ApiKey.FETCH, fetched)),
+    )
 
 
 SEND_BYTES, FETCH_BYTES = _sizes()
