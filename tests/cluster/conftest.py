@@ -114,12 +114,12 @@ def wait_for_failure(
 
 
 @contextmanager
-def running_cluster(path: Path, count: int = 3) -> Iterator[Cluster]:
+def running_cluster(path: Path, count: int = 3, **changes: object) -> Iterator[Cluster]:
     """A cluster that is ready, and is stopped at the end."""
     cluster = Cluster(path, free_ports(count))
     try:
         for node_id in range(1, count + 1):
-            cluster.start(node_id)
+            cluster.start(node_id, cluster.config(node_id, **changes))
         cluster.wait_ready()
         yield cluster
     finally:

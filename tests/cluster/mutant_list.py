@@ -155,8 +155,8 @@ _COMMIT = [
     Mutant(
         "acknowledged-before-committed",
         "cluster.produce",
-        "                if replica.stored.log.high_watermark < end:\n",
-        "                if replica.stored.log.next_offset < end:\n",
+        "one.replica.stored.log.high_watermark < one.offset",
+        "one.replica.stored.log.next_offset < one.offset",
         "acks=all is answered when the leader has written",
     ),
     Mutant(

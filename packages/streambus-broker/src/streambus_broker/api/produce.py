@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streambus_broker.log.producers import SequenceError
 from streambus_broker.metadata.registry import CommandError
@@ -61,13 +61,14 @@ class _Lane:
         self.acks = acks
 
 
-class _Pending:
+class PendingProduce:
     """A request on its way: what was appended of it, and until when it may wait for storage."""
 
     __slots__ = (
         "connection",
         "correlation_id",
         "deadline_s",
+        "ends",
         "has_stalled",
         "request",
         "results",
@@ -86,6 +87,7 @@ class _Pending:
         self.request = request
         self.results: list[_Result] = []
         self.sequence = -1
+        self.ends: list[Any] = []  # in a cluster: what has to be committed
         self.waits = False
         self.stalled = False  # storage has just refused the next batch for now
         self.has_stalled = False  # once; then it ends with its connection
@@ -127,7 +129,7 @@ class ProduceApi:
         acks = request.acks
         if acks not in (ACKS_LEADER, ACKS_ALL, ACKS_NONE):
             raise InvalidAcksError(acks)
-        pending = _Pending(connection, version, correlation_id, request)
+        pending = PendingProduce(connection, version, correlation_id, request)
         if not self._append_all(pending):
             self._go_on_later(pending)
             return None
@@ -136,7 +138,7 @@ class ProduceApi:
             self._remember(connection, version, request, body)
         return self._acknowledge(pending)
 
-    def _append_all(self, pending: _Pending) -> bool:
+    def _append_all(self, pending: PendingProduce) -> bool:
         """Append what is left of a request; False where it has to go on later.
 
         That is so where storage is behind, and where the request is so large that others must have
@@ -149,7 +151,7 @@ class ProduceApi:
                 return False
             size_bytes += len(batch)
             try:
-                result, pending.sequence = self._append(topic, partition, batch)
+                result = self._append_next(pending, topic, partition, batch)
             except WriteStallError as error:
                 if self._node.loop.time() < pending.deadline_s and not self._node.closing:
                     pending.stalled = True
@@ -160,7 +162,14 @@ class ProduceApi:
             results.append(result)
         return True
 
-    def _acknowledge(self, pending: _Pending) -> bytes | None:
+    def _append_next(
+        self, pending: PendingProduce, topic: str, partition: int, batch: bytes
+    ) -> _Result:
+        """Append the next batch of a request; what it raises is about this batch alone."""
+        result, pending.sequence = self._append(topic, partition, batch)
+        return result
+
+    def _acknowledge(self, pending: PendingProduce) -> bytes | None:
         """Answer now, or see to it that the answer comes when it may."""
         connection, acks = pending.connection, pending.request.acks
         if acks == ACKS_NONE:
@@ -175,7 +184,7 @@ class ProduceApi:
             return None
         return encode_produced(version, correlation_id, pending.results)
 
-    def _go_on_later(self, pending: _Pending) -> None:
+    def _go_on_later(self, pending: PendingProduce) -> None:
         """Hold this producer's requests and go on soon: at the loop's next turn, or a little later.
 
         Later where flush and compaction are behind: so a producer that is faster than the disk is
@@ -194,7 +203,7 @@ class ProduceApi:
         else:
             node.loop.call_soon(self._try_again, pending)
 
-    def _try_again(self, pending: _Pending) -> None:
+    def _try_again(self, pending: PendingProduce) -> None:
         connection, server = pending.connection, self._node.server
         closing = connection.transport.is_closing()
         if not (closing and pending.has_stalled) and not self._append_all(pending):
@@ -225,7 +234,7 @@ class ProduceApi:
         except WriteStallError:
             part = ProducePartition(log.topic, log.partition, bytes(batch))
             request = ProduceRequest(lane.acks, _TIMEOUT_MS, (part,))
-            pending = _Pending(connection, lane.version, correlation_id, request)
+            pending = PendingProduce(connection, lane.version, correlation_id, request)
             pending.stalled = True
             self._go_on_later(pending)
             return None
@@ -259,7 +268,7 @@ class ProduceApi:
         """Answer a batch that is in the log already as it was, or would have been, answered."""
         part = ProducePartition(lane.log.topic, lane.log.partition, b"")
         request = ProduceRequest(lane.acks, 0, (part,))
-        pending = _Pending(connection, lane.version, correlation_id, request)
+        pending = PendingProduce(connection, lane.version, correlation_id, request)
         pending.results.append((0, None, known.base_offset, -1, lane.log.log_start_offset))
         pending.sequence = self._node.store.tree.last_sequence
         return self._acknowledge(pending)

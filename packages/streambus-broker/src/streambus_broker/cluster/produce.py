@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streambus_broker.api.produce import (
-    InvalidAcksError,
+    PendingProduce,
     ProduceApi,
     RefusedError,
     encode_produced,
 )
-from streambus_broker.log.producers import SequenceError
 from streambus_protocol import (
     ACKS_ALL,
-    ACKS_LEADER,
     ACKS_NONE,
     NO_PRODUCER_ID,
     ErrorCode,
-    ProduceRequest,
-    ProtocolError,
     check_produced_batch,
-    decode_message,
 )
-from streambus_storage import StorageError
 
 if TYPE_CHECKING:
+    from streambus_broker.cluster.leader import LeaderReplication
     from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.cluster.replica import Replica
     from streambus_broker.network.connection import Connection
 
 _Result = tuple[int, str | None, int, int, int]
+
+
+class _End(NamedTuple):
+    """One batch of a request: under whom it was appended, and what must be committed."""
+
+    place: int
+    replica: Replica
+    leading: LeaderReplication | None
+    offset: int
 
 
 class _Acknowledgement:
@@ -77,55 +81,47 @@ class _Acknowledgement:
 
 
 class ClusterProduceApi(ProduceApi):
-    """The handler."""
+    """The handler: what a batch goes through, and what is waited for, are different here."""
 
     _node: ClusterNode
 
-    def handle(
-        self, connection: Connection, version: int, correlation_id: int, body: bytes
-    ) -> bytes | None:
-        """Serve one request.
+    def _remember(self, *_: object) -> None:
+        """No lane: replication costs so much more than decoding that it would not show."""
 
-        Raises:
-            ProtocolError: The request as a whole cannot be read or contradicts itself.
-        """
-        request = decode_message(ProduceRequest, body, version)
-        acks = request.acks
-        if acks not in (ACKS_LEADER, ACKS_ALL, ACKS_NONE):
-            raise InvalidAcksError(acks)
-        results: list[_Result] = []
-        ends: list[tuple[int, Replica, int]] = []
-        for place, (topic, partition, batch) in enumerate(request.partitions):
-            try:
-                result, replica, end = self._take(topic, partition, batch, acks)
-                ends.append((place, replica, end))
-            except (ProtocolError, StorageError, RefusedError, SequenceError) as error:
-                result = self._refused(error)
-            results.append(result)
+    def _append_next(
+        self, pending: PendingProduce, topic: str, partition: int, batch: bytes
+    ) -> _Result:
+        result, replica, end = self._take(topic, partition, batch, pending.request.acks)
+        pending.ends.append(_End(len(pending.results), replica, replica.leading, end))
+        return result
+
+    def _acknowledge(self, pending: PendingProduce) -> bytes | None:
+        acks, results = pending.request.acks, pending.results
         if acks == ACKS_NONE:
             return None
-        if acks == ACKS_ALL:
-            acknowledgement = _Acknowledgement(connection, version, correlation_id, results)
-            for place, replica, end in ends:
-                if replica.stored.log.high_watermark < end:
-                    acknowledgement.missing.add(place)
-            if acknowledgement.missing:
-                self._wait(acknowledgement, ends, request.timeout_ms)
-                return None
-        return encode_produced(version, correlation_id, results)
+        waiting = []
+        for one in pending.ends:
+            if one.replica.leading is not one.leading:  # while the request waited for its turn
+                detail = "written; the leader has changed since, look whether it is there"
+                results[one.place] = (ErrorCode.NOT_LEADER, detail, -1, -1, -1)
+            elif acks == ACKS_ALL and one.replica.stored.log.high_watermark < one.offset:
+                waiting.append(one)
+        if waiting:
+            self._wait(pending, waiting)
+            return None
+        return encode_produced(pending.version, pending.correlation_id, results)
 
-    def _wait(
-        self,
-        acknowledgement: _Acknowledgement,
-        ends: list[tuple[int, Replica, int]],
-        timeout_ms: int,
-    ) -> None:
-        acknowledgement.connection.pending += 1
-        loop = self._node.loop
-        acknowledgement.timer = loop.call_later(timeout_ms / 1000, acknowledgement.expire)
-        for place, replica, end in ends:
-            if place in acknowledgement.missing:
-                replica.when_committed(end, partial(acknowledgement.settle, place))
+    def _wait(self, pending: PendingProduce, ends: list[_End]) -> None:
+        connection, loop = pending.connection, self._node.loop
+        acknowledgement = _Acknowledgement(
+            connection, pending.version, pending.correlation_id, pending.results
+        )
+        connection.pending += 1
+        acknowledgement.missing.update(one.place for one in ends)
+        delay_s = pending.request.timeout_ms / 1000
+        acknowledgement.timer = loop.call_later(delay_s, acknowledgement.expire)
+        for one in ends:
+            one.replica.when_committed(one.offset, partial(acknowledgement.settle, one.place))
 
     def _take(
         self, topic: str, partition: int, batch: bytes, acks: int
