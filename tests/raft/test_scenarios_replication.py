@@ -224,6 +224,23 @@ def test_overtaking_appends_do_not_breed_more_of_them() -> None:
     assert delivered < 8000
 
 
+def test_what_the_transport_lost_is_sent_anew_at_once_where_it_says_so() -> None:
+    cluster = Cluster([1, 2])
+    leader = cluster.elect(1)
+    cluster.drop = lambda message: isinstance(message, AppendRequest)
+    leader.core.propose_many([b"a", b"b"])
+    cluster.settle()
+    assert leader.core.status().members[NodeId(2)].next == 4
+    cluster.heal()
+    leader.core.report_unreachable(NodeId(9))  # a stranger
+    cluster.settle()
+    assert cluster[2].core.status().last == 1
+    leader.core.report_unreachable(NodeId(2))
+    cluster.settle()
+    assert leader.commands == [b"a", b"b"]
+    assert leader.core.status().members[NodeId(2)].state == ProgressState.REPLICATE
+
+
 def test_proposals_are_refused_with_the_leader_s_name() -> None:
     cluster = Cluster(command_bytes_max=10)
     cluster.elect(1)

@@ -122,6 +122,31 @@ def test_messages_arrive_in_order_over_a_connection_that_comes_back(backend: str
     run(test, backend)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_peers_come_move_and_go_while_it_runs(backend: str) -> None:
+    async def test() -> None:
+        async with listening() as (old, first), listening() as (new, second):
+            two = TcpTransport(2, cluster="kv", listen=("127.0.0.1", 0), options=OPTIONS)
+            async with two.running(Inbox()):
+                for transport, inbox in ((old, first), (new, second)):
+                    before = two.metrics.connects
+                    two.set_peer(1, ("127.0.0.1", transport.port))
+                    two.set_peer(1, ("127.0.0.1", transport.port))  # it is known already
+                    await until(lambda before=before: two.metrics.connects == before + 1)
+                    two.send(NodeId(1), [heartbeat(2, 1)])
+                    await until(lambda inbox=inbox: len(inbox.messages) == 1)
+                await until(lambda: not old._accepted)
+                two.remove_peer(1)
+                two.remove_peer(1)
+                two.send(NodeId(1), [heartbeat(2, 1)])
+                assert two.metrics.messages_dropped == 1
+                await until(lambda: not new._accepted)
+                two.set_peer(2, ("127.0.0.1", old.port))  # this is itself
+                assert two.metrics.connects == 2
+
+    run(test, backend)
+
+
 def test_every_division_of_the_stream_gives_the_same_frames() -> None:
     stream = b"".join(encode_frame(FrameKind.MESSAGE, bytes([n]) * n) for n in range(1, 20))
     for step in range(1, 60):
@@ -327,6 +352,35 @@ async def agree(ports: Ports, *, lose_one: bool) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_cluster_over_tcp_loses_its_leader_and_takes_it_back(backend: str) -> None:
     run(lambda: agree(Ports(), lose_one=True), backend)
+
+
+def test_a_node_joins_and_leaves_a_cluster_over_tcp() -> None:
+    async def test() -> None:
+        ports = Ports()
+        await ports.reserve((1, 2, 3))
+        async with anyio.create_task_group() as group:
+            cluster = Cluster(group, forward=True)
+            cluster.make_transport = ports.make
+            for node in (1, 2, 3):
+                await cluster.start(node)
+            leader = await cluster.leader()
+            await leader.propose(put("a", 1))
+            known = dict(ports.transports)
+            await ports.reserve((4,))
+            joining = await cluster.start(4, (), join=True)
+            for transport in known.values():
+                transport.set_peer(4, ports.addresses[4])
+            await leader.add_learner(4)
+            membership = await leader.promote(4)
+            assert membership.voters == (1, 2, 3, 4)
+            assert await joining.read("a") == 1
+            assert (await leader.remove(4)).voters == (1, 2, 3)
+            for transport in known.values():
+                transport.remove_peer(4)
+            assert await leader.propose(put("a", 2)) == [1, 1]
+            group.cancel_scope.cancel()
+
+    run(test)
 
 
 def make_contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -216,4 +216,3 @@ def _entries(checked: list[object]) -> list[Entry]:
         raise MessageMalformedError("an append reaches behind the largest index")
     rows = zip(range(first, first + len(payloads)), terms, kinds, payloads, strict=True)
     return list(map(tuple.__new__, repeat(Entry), rows))
-    return None
