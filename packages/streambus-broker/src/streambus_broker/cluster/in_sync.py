@@ -79,4 +79,4 @@ def _altered(state: ClusterState, command: c.AlterInSync, able: set[int]) -> Par
     gone = set(record.in_sync) - wanted
     altered = election.shrink(grown, gone, election.min_in_sync_of(record, topic.overrides))
     altered = replace(altered, partition_epoch=record.partition_epoch + 1)
-    return reassignment.finish(altered, able)
+    return reassignment.finish(altered, able, topic.overrides)

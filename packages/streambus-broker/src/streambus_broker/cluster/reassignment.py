@@ -4,6 +4,10 @@ The replicas become the union of old and new ones, the new ones in front. Those 
 in the background and join the in-sync set when they have caught up. When all are in it, those that
 leave are dropped at once, from replicas and in-sync set, and the leader moves if it was one of
 them. Until then it can be cancelled: the added ones are dropped.
+
+No step takes so many out of the in-sync set that fewer than min_insync_replicas are left of it:
+what is committed would be on too few disks. Completion waits for more; whatever was ordered by an
+operator is refused for now.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from streambus_broker.metadata.records import PartitionRecord
+
+    Overrides = dict[str, int | bool | str]
 
 
 def check_target(target: tuple[int, ...], brokers: Collection[int]) -> None:
@@ -41,9 +47,16 @@ def check_target(target: tuple[int, ...], brokers: Collection[int]) -> None:
 
 
 def begin(
-    record: PartitionRecord, target: tuple[int, ...], able: Collection[int]
+    record: PartitionRecord,
+    target: tuple[int, ...],
+    able: Collection[int],
+    overrides: Overrides,
 ) -> PartitionRecord:
-    """Move to ``target``; a reassignment that is under way is redirected."""
+    """Move to ``target``; a reassignment that is under way is redirected.
+
+    Raises:
+        CommandError: That would drop an added replica without which too few are in sync.
+    """
     old = settled(record)
     adding = tuple(each for each in target if each not in old)
     removing = tuple(each for each in old if each not in target)
@@ -55,14 +68,17 @@ def begin(
         partition_epoch=record.partition_epoch + 1,
     )
     moved = election.with_in_sync(moved, record.in_sync)
-    return finish(election.keep_led(moved, able), able)
+    _check_left(record, moved, overrides)
+    return finish(election.keep_led(moved, able), able, overrides)
 
 
-def cancel(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
+def cancel(
+    record: PartitionRecord, able: Collection[int], overrides: Overrides
+) -> PartitionRecord:
     """Go back to what was before.
 
     Raises:
-        CommandError: Nothing is under way.
+        CommandError: Nothing is under way, or too few of those before are in sync.
     """
     if not record.adding and not record.removing:
         raise CommandError(ErrorCode.NO_REASSIGNMENT, "no reassignment is under way")
@@ -74,16 +90,17 @@ def cancel(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
         partition_epoch=record.partition_epoch + 1,
     )
     back = election.with_in_sync(back, record.in_sync)
+    _check_left(record, back, overrides)
     return election.keep_led(back, able)
 
 
-def finish(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
+def finish(
+    record: PartitionRecord, able: Collection[int], overrides: Overrides
+) -> PartitionRecord:
     """Complete a reassignment if everybody who was added is in sync; else leave it alone."""
     if not (record.adding or record.removing) or not set(record.adding) <= set(record.in_sync):
         return record
     stay = target_of(record)
-    if not set(stay) & set(record.in_sync):
-        return record  # nobody who stays has everything
     done = replace(
         record,
         replicas=stay,
@@ -92,7 +109,24 @@ def finish(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
         partition_epoch=record.partition_epoch + 1,
     )
     done = election.with_in_sync(done, record.in_sync)
+    if _missing(record, done, overrides):
+        return record  # too few of those who stay have everything
     return election.keep_led(done, able)
+
+
+def _missing(before: PartitionRecord, after: PartitionRecord, overrides: Overrides) -> int:
+    """How many in-sync replicas a step would leave too few."""
+    need = min(election.min_in_sync_of(after, overrides), len(before.in_sync))
+    return max(0, need - len(after.in_sync))
+
+
+def _check_left(before: PartitionRecord, after: PartitionRecord, overrides: Overrides) -> None:
+    if _missing(before, after, overrides):
+        raise CommandError(
+            ErrorCode.NOT_ENOUGH_REPLICAS,
+            f"of replicas {list(after.replicas)} only {list(after.in_sync)} are in sync: wait until"
+            " the others have caught up",
+        )
 
 
 def target_of(record: PartitionRecord) -> tuple[int, ...]:

@@ -85,7 +85,8 @@ def begin(state: ClusterState, command: c.ReplaceBroker) -> ClusterChanges:
     changed: dict[str, dict[int, PartitionRecord]] = {}
     moves = plan(state, command.old_id, command.new_id)
     for name, number, record, target in moves:
-        moved = reassignment.begin(record, target, state.able)
+        overrides = state.topics[name].overrides
+        moved = reassignment.begin(record, target, state.able, overrides)
         changed.setdefault(name, {})[number] = moved
     old = replace(state.broker(command.old_id), replaced_by=command.new_id)
     topics = tuple(with_partitions(state.topics[name], some) for name, some in changed.items())
@@ -118,7 +119,9 @@ def cancel(state: ClusterState, command: c.CancelReplace) -> ClusterChanges:
     for name, number, record, before in moves:
         ordered = replace(record, replicas=(*before, *record.adding))
         changed.setdefault(name, {})[number] = reassignment.cancel(
-            election.with_in_sync(ordered, record.in_sync), state.able
+            election.with_in_sync(ordered, record.in_sync),
+            state.able,
+            state.topics[name].overrides,
         )
     old = replace(state.broker(command.old_id), replaced_by=NOBODY)
     topics = tuple(with_partitions(state.topics[name], some) for name, some in changed.items())

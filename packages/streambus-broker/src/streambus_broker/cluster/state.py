@@ -180,11 +180,12 @@ class ClusterState(Registry):
         changed: dict[str, dict[int, PartitionRecord]] = {}
         for name, number, target in command.moves:
             record = changed.get(name, {}).get(number) or self.partition(name, number)
+            overrides = self.topics[name].overrides
             if target is None:
-                moved = reassignment.cancel(record, self.able)
+                moved = reassignment.cancel(record, self.able, overrides)
             else:
                 reassignment.check_target(target, self.brokers)
-                moved = reassignment.begin(record, target, self.able)
+                moved = reassignment.begin(record, target, self.able, overrides)
             changed.setdefault(name, {})[number] = moved
         return ClusterChanges(
             tuple(with_partitions(self.topics[name], records) for name, records in changed.items())
@@ -201,7 +202,7 @@ class ClusterState(Registry):
                 target = placement.extend(now, command.factor, loads, number)
             else:
                 target = placement.reduce(now, command.factor, record.leader)
-            changed[number] = reassignment.begin(record, target, self.able)
+            changed[number] = reassignment.begin(record, target, self.able, topic.overrides)
         return ClusterChanges((with_partitions(topic, changed),))
 
     def _elect(self, command: c.ElectLeaders) -> ClusterChanges:
