@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streambus_broker.cluster.node import ClusterNode
+    from streambus_broker.log.partition import PartitionLog
     from tests.cluster.shape import Shape
     from tests.support.simulation import SimulatedProcess, Simulation
 
@@ -81,6 +82,8 @@ class Host:
         wiped: Whether its disk was emptied at some time.
         skew_ms: What its wall clock is ahead.
         lowest: By partition, what its high watermark may not fall below.
+        read_without_lease: Whether its broker, as a leader, gave records to clients although its
+            lease was over.
     """
 
     def __init__(self, node_id: int, *, joins: bool) -> None:
@@ -98,6 +101,7 @@ class Host:
         self.starts = 0
         self.stopping = asyncio.Event()
         self.lowest: dict[object, int] = {}
+        self.read_without_lease = False
 
     @property
     def name(self) -> str:
@@ -209,6 +213,7 @@ class Hosts:
         broker = _SimulatedBroker(self._config(host, random), doors, self.simulation)
         async with broker:
             host.broker = broker
+            _watch_reads(host, broker.node)
             failed = asyncio.ensure_future(broker.failed.wait())
             stopped = asyncio.ensure_future(host.stopping.wait())
             await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -262,3 +267,15 @@ class Hosts:
             self.wipe(host, "it refused to go on")
         self.kill(host, power_loss=False)
         self.start(host)
+
+
+def _watch_reads(host: Host, node: ClusterNode) -> None:
+    """Note where clients are given records that a leader without a lease must not give."""
+    read = node.store.read
+
+    def watched(log: PartitionLog, *arguments: Any, **options: Any) -> bytes:
+        if log.leads and options.get("stop_offset") is None and node.lapsed():
+            host.read_without_lease = True
+        return read(log, *arguments, **options)
+
+    node.store.read = watched  # type: ignore[method-assign]  # of this one broker's store

@@ -201,7 +201,8 @@ class Scenario:
         log = replica.stored.log
         if log.log_start_offset == log.next_offset:
             return b""
-        return host.node.store.read(log, log.log_start_offset, 1 << 30)
+        end = log.next_offset
+        return host.node.store.read(log, log.log_start_offset, 1 << 30, stop_offset=end)
 
 
 def _report(task: asyncio.Task[Any]) -> None:

@@ -30,6 +30,7 @@ SOMETIMES = {
     "bridge": 1.0,
     "tail": 2.0,
     "lag": 2.0,
+    "seesaw": 1.0,
     "slow": 1.0,
     "pause": 2.0,
     "clock": 0.5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,9 @@ from streambus_broker.cluster import reassignment
 from streambus_broker.cluster.election import min_in_sync_of
 from streambus_broker.metadata.records import PartitionRecord
 from streambus_broker.metadata.registry import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ABLE = {1, 2, 3, 4, 5}
 
@@ -27,7 +32,7 @@ def test_finish_waits_until_enough_of_those_who_stay_are_in_sync() -> None:
     assert reassignment.finish(lagging, ABLE, {}) is lagging
     done = reassignment.finish(moving((2, 4, 1)), ABLE, {})
     assert (done.replicas, done.in_sync) == ((2, 3, 4), (2, 4))
-    everybody = {"min_insync_replicas": 3}
+    everybody: dict[str, int | bool | str] = {"min_insync_replicas": 3}
     assert reassignment.finish(moving((2, 4, 1)), ABLE, everybody).removing == (1,)
 
 
@@ -55,11 +60,12 @@ def test_no_step_leaves_fewer_in_sync_than_the_minimum(
     in_sync = tuple(each for each in moved.replicas if each in synced)
     if len(in_sync) < min_in_sync_of(moved, {}):
         return
-    for step in (
+    steps: tuple[Callable[[], PartitionRecord], ...] = (
         lambda: reassignment.finish(moved, ABLE, {}),
         lambda: reassignment.begin(moved, other, ABLE, {}),
         lambda: reassignment.cancel(moved, ABLE, {}),
-    ):
+    )
+    for step in steps:
         try:
             after = step()
         except CommandError:

@@ -4,6 +4,13 @@ Looked at every few milliseconds of virtual time, and before a broker is killed:
 
 - A broker's high watermark never goes back while it lives, and never lies beyond its log's end.
 - In one leader epoch at most one broker leads a partition.
+- What a broker knows beside a log (leader epochs, producers, batches in memory) speaks of nothing
+  beyond the log's end.
+- Where any broker knows that a living one's session is over, that one's lease is over too, whether
+  it runs or not; and with its lease over a leader neither appends nor lets clients read.
+
+When a record is acknowledged by all: it is on as many disks as it must be, as far as the brokers
+that live believe.
 
 And at chosen moments, with a look at every disk as a loss of power would leave it:
 
@@ -17,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from streambus_broker.log.keys import TOTALS_BYTES, partition_of, partition_prefix
 from streambus_protocol import read_batch_header
@@ -26,10 +34,11 @@ from tests.cluster.follower_reads import FollowerReads
 from tests.support.history import CheckFailedError
 
 if TYPE_CHECKING:
+    from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.cluster.replica import Replica
     from streambus_broker.log.partition import PartitionLog
     from tests.cluster.hosts import Host, Hosts
-    from tests.support.history import History
+    from tests.support.history import History, Sent
 
 _PAUSE_S = 0.05
 _LOOKS_AFTER_TRUNCATION = 3  # what replaced the records is being synced
@@ -53,6 +62,8 @@ class Watch:
         self._ends: dict[PartitionLog, int] = {}
         self.suspicious = 0
         self.reads = FollowerReads(hosts, history)
+        self._minimum = hosts.shape.replication_factor // 2 + 1
+        self._lapsed: WeakKeyDictionary[ClusterNode, float] = WeakKeyDictionary()
 
     async def run(self) -> None:
         """Look again and again.
@@ -84,14 +95,90 @@ class Watch:
                     f"broker {host.node_id} took {number} back from {lowest[log]} to {watermark}"
                 )
             lowest[log] = watermark
-            if log.next_offset < self._ends.get(log, 0):
+            end = self._ends.get(log, 0)
+            if log.next_offset < end:
                 self.suspicious = _LOOKS_AFTER_TRUNCATION
+            elif log.next_offset > end and replica.leading is not None:
+                self._look_at_append(host, node, replica)
             self._ends[log] = log.next_offset
             if watermark > watermarks[number]:
                 watermarks[number] = watermark
             self.reads.look(host, replica)
             if replica.leading is not None:
                 self._look_at_leader(host, replica)
+            self._look_beside(host, replica)
+        self._look_at_lease(host, node)
+
+    # --- leases --------------------------------------------------------------------------------
+
+    def _look_at_append(self, host: Host, node: ClusterNode, replica: Replica) -> None:
+        """A log has grown: not on a leader whose lease was over before and is not renewed."""
+        over_since_s = self._lapsed.get(node)
+        if over_since_s is not None and node.leads_until_s <= over_since_s:
+            raise CheckFailedError(
+                f"broker {host.node_id} appended to {replica.stored.log} without a lease"
+            )
+
+    def _look_at_lease(self, host: Host, node: ClusterNode) -> None:
+        if host.read_without_lease:
+            raise CheckFailedError(f"broker {host.node_id} let clients read without a lease")
+        if node.lapsed():
+            self._lapsed[node] = node.leads_until_s
+            return
+        self._lapsed.pop(node, None)
+        mine = node.me
+        if mine is None or node.closing:
+            return
+        for other in self._hosts.all:
+            knows = None if other.node is None else other.node.state.brokers.get(host.node_id)
+            if (
+                knows is not None
+                and knows.fenced
+                and knows.incarnation == node.incarnation
+                and knows.epoch >= mine.epoch
+            ):
+                raise CheckFailedError(
+                    f"broker {other.node_id} knows that the session of broker {host.node_id} is"
+                    f" over; its lease lasts {node.leads_until_s - node.steady_s():.3f} s more"
+                )
+
+    # --- logs ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _look_beside(host: Host, replica: Replica) -> None:
+        """What is known beside a log must not speak of what was truncated."""
+        stored = replica.stored
+        end = stored.log.next_offset
+        starts = stored.epochs.starts
+        empty = end == stored.log.log_start_offset  # an epoch of nothing is one of what comes
+        for what, offset in (
+            ("an epoch", -1 if empty or not starts else starts[-1]),
+            ("a producer's batch", stored.producers.last_offset),
+            ("a batch in memory", stored.store.tail.end_of(replica.partition_id) - 1),
+        ):
+            if offset >= end:
+                raise CheckFailedError(
+                    f"broker {host.node_id} knows {what} at {offset}: {stored.log}"
+                )
+
+    def acknowledged(self, record: Sent) -> None:
+        """A record was acknowledged by all: see that enough brokers believe to have it on disk.
+
+        Raises:
+            CheckFailedError: They do not.
+        """
+        holders, unknown = [], 0
+        for host in self._hosts.all:
+            node = host.node
+            found = [] if node is None else [
+                each for each in node.replicas.values() if each.partition == record.partition
+            ]  # fmt: skip
+            if not found or host.damaged or host.wiped or host.failing:
+                unknown += 1
+            elif found[0].stored.durable > record.offset:
+                holders.append(host.node_id)
+        if len(holders) + unknown < self._minimum:
+            raise CheckFailedError(f"{record} was acknowledged; only {holders} believe to hold it")
 
     # --- disks ---------------------------------------------------------------------------------
 
@@ -143,8 +230,7 @@ class Watch:
         watermark = leading.high_watermark
         holders = [n for n, found in ends.items() if found.get(partition_id, 0) >= watermark]
         unknown = len(self._hosts.all) - len(ends)
-        minimum = self._hosts.shape.replication_factor // 2 + 1
-        if watermark and len(holders) + unknown < minimum:
+        if watermark and len(holders) + unknown < self._minimum:
             raise CheckFailedError(
                 f"{replica.partition} is committed up to {watermark}; on the disks of {holders}"
             )

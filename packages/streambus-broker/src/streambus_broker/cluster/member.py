@@ -363,8 +363,11 @@ class Member:
             detail = f"this is not broker {request.broker_id}"
             return BrokerHeartbeatResponse(ErrorCode.STALE_BROKER_EPOCH, detail)
         now_s = node.steady_s()
-        self.sessions.heard(request.broker_id, now_s)
-        return BrokerHeartbeatResponse(0, None, int(self.office.grant_s(now_s) * 1000))
+        # A session whose end is decided gets no lease any more, though the metadata does not say so
+        # yet: others are elected once it does.
+        goes_on = self.sessions.heard(request.broker_id, now_s)
+        grant_s = self.office.grant_s(now_s) if goes_on else 0.0
+        return BrokerHeartbeatResponse(0, None, int(grant_s * 1000))
 
     def process_gone(self, broker_id: int) -> None:
         """A broker's connection broke, and nobody listens at its address: it is likely dead."""
@@ -385,7 +388,7 @@ class Member:
                 continue
             if self._term != group.term:
                 self._leave_office()
-            self.sessions.follow(node.state.living, now_s)
+            self.sessions.follow(node.state.sessions, now_s)
             if not self._term:
                 self._term, balanced_s = group.term, now_s
                 self._suspect_at_first(now_s)
@@ -437,12 +440,17 @@ class Member:
             if broker_id == node.config.node_id and not self._storage_failed():
                 self.sessions.heard(broker_id, now_s)  # it is us: a late loop, not a dead broker
                 continue
+            if not self.sessions.end(broker_id, node.steady_s()):
+                continue  # it was heard while others were fenced
             node.logger.info(
                 "fence", "a broker's session is over", broker=broker_id, epoch=record.epoch
             )
             try:
                 await self._group.propose(c.FenceBroker(broker_id, record.epoch))
-            except (CommandError, UncertainError) as error:
+            except CommandError as error:
+                self.sessions.spare(broker_id, node.steady_s())
+                node.logger.info("fence", str(error), broker=broker_id, sparse=True)
+            except UncertainError as error:  # it may yet happen: no lease meanwhile
                 node.logger.info("fence", str(error), broker=broker_id, sparse=True)
 
     async def _balance(self) -> None:

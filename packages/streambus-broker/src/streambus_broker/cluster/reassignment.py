@@ -72,9 +72,7 @@ def begin(
     return finish(election.keep_led(moved, able), able, overrides)
 
 
-def cancel(
-    record: PartitionRecord, able: Collection[int], overrides: Overrides
-) -> PartitionRecord:
+def cancel(record: PartitionRecord, able: Collection[int], overrides: Overrides) -> PartitionRecord:
     """Go back to what was before.
 
     Raises:
@@ -94,9 +92,7 @@ def cancel(
     return election.keep_led(back, able)
 
 
-def finish(
-    record: PartitionRecord, able: Collection[int], overrides: Overrides
-) -> PartitionRecord:
+def finish(record: PartitionRecord, able: Collection[int], overrides: Overrides) -> PartitionRecord:
     """Complete a reassignment if everybody who was added is in sync; else leave it alone."""
     if not (record.adding or record.removing) or not set(record.adding) <= set(record.in_sync):
         return record

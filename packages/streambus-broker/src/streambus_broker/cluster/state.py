@@ -74,6 +74,11 @@ class ClusterState(Registry):
     # --- questions -----------------------------------------------------------------------------
 
     @property
+    def sessions(self) -> dict[int, int]:
+        """The epochs of the sessions that go on, by broker."""
+        return {each.broker_id: each.epoch for each in self.brokers.values() if not each.fenced}
+
+    @property
     def living(self) -> set[int]:
         """Brokers whose session goes on."""
         return {each.broker_id for each in self.brokers.values() if not each.fenced}

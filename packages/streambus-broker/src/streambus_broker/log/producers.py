@@ -133,6 +133,11 @@ class ProducerStates:
     def __len__(self) -> int:
         return len(self._producers)
 
+    @property
+    def last_offset(self) -> int:
+        """Of the newest batch that is known of any producer; -1 for none."""
+        return max((each.last_offset for each in self._producers.values()), default=-1)
+
     def check(self, header: BatchHeader) -> AppendedBatch | None:
         """Judge a batch that a producer with an id sent.
 

@@ -70,6 +70,11 @@ class TailCache:
         if self.held_bytes > self.bytes_max:
             self._shrink()
 
+    def end_of(self, partition_id: int) -> int:
+        """The offset behind a partition's last remembered batch; -1 where none is remembered."""
+        tail = self._tails.get(partition_id)
+        return -1 if tail is None or tail.head == len(tail.values) else tail.next_offset
+
     def read(
         self, partition_id: int, offset: int, stop_offset: int, bytes_max: int
     ) -> TailCut | None:
