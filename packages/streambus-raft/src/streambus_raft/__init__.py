@@ -1,7 +1,8 @@
 """Raft consensus for any Python program that has a state machine to replicate.
 
-Start here: ``RaftCore`` is the algorithm, without clock, network, disk or dice; ``_ready`` tells
-what its owner does for it.
+Start here: ``RaftServer`` is what a program uses, ``StateMachine`` what it brings. Behind the
+server ``RaftCore`` is the algorithm, without clock, network, disk or dice; ``_ready`` tells what
+its owner does for it.
 """
 
 from streambus_raft._client_session import ClientSession
