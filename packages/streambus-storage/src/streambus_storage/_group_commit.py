@@ -82,12 +82,16 @@ class GroupCommit:
         """
         if self.durable >= sequence:
             return
-        if not self._sync_lock.acquire(timeout=-1 if timeout_seconds is None else timeout_seconds):
+        if timeout_seconds is None:
+            with self._sync_lock:
+                self._sync(sequence)
+        elif self._sync_lock.acquire(timeout=timeout_seconds):
+            try:
+                self._sync(sequence)
+            finally:
+                self._sync_lock.release()
+        else:
             raise WaitTimeoutError(f"sequence {sequence} was not durable in {timeout_seconds} s")
-        try:
-            self._sync(sequence)
-        finally:
-            self._sync_lock.release()
         if self._waiters:
             self._worker.wake()
 

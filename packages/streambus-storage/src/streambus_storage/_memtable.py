@@ -16,6 +16,8 @@ Rules:
   either before or after the batch.
 - Writing, and `ordered`, are guarded by the tree's write lock; `newest` and `at` are not.
 - Runs are only ever appended to; a reader remembers their lengths.
+- A signal's handler may raise wherever something is called, in the middle of a method, too. So
+  what belongs together is changed by operators alone, after all calls.
 """
 
 from __future__ import annotations
@@ -129,12 +131,12 @@ class MemTable:
     ) -> None:
         """Store a version for each key, consecutive sequence numbers; ``size``: encoded bytes."""
         entries = self.entries
-        fresh = dict.fromkeys(keys)
+        stop = sequence + len(keys)
+        fresh = dict(zip(keys, zip(range(sequence, stop), values, strict=True), strict=True))
         if len(fresh) == len(keys) and entries.keys().isdisjoint(fresh):
-            stop = sequence + len(keys)
             self.last_sequence = stop - 1  # before the entries: see `slices`
-            entries.update(zip(keys, zip(range(sequence, stop), values, strict=True), strict=True))
-            self._pending.extend(keys)
+            entries |= fresh
+            self._pending += keys
             if len(self._pending) >= RUN_KEYS:
                 self._seal()
             self.bytes += size + ENTRY_OVERHEAD_BYTES * len(keys)
@@ -184,14 +186,14 @@ class MemTable:
 
     def _seal(self) -> None:
         """Turn the pending keys into a run."""
-        run = self._pending
-        self._pending = []
-        run.sort()  # O(n) where they came in ascending order
+        run = sorted(self._pending)  # O(n) where they came in ascending order
         runs = self._runs
         if runs and runs[-1][-1] < run[0]:
-            runs[-1].extend(run)
+            runs[-1] += run
+            self._pending = []
             return
-        runs.append(run)
+        runs += [run]
+        self._pending = []
         while len(runs) >= FAN_IN:
             tail = runs[-FAN_IN:]
             if sum(map(len, tail)) > RUN_KEYS_MAX or len(tail[0]) > FAN_IN * len(tail[-1]):

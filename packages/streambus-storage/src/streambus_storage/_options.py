@@ -139,7 +139,7 @@ class Options:
     slice_seconds: float = 0.001
     reserve_bytes: int = 4 * MIB
     helper_processes: bool = True
-    stall_seconds_max: float = 30.0
+    stall_seconds_max: float = 120.0
     automatic_compaction: bool = True
     file_system: FileSystem = field(default_factory=RealFileSystem)
     randomness: random.Random = field(default_factory=random.SystemRandom)

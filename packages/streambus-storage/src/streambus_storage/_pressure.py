@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 BYTES_PER_SECOND_MAX = 64 << 20
 """The rate at `level0_slow`: about what one writer can do, so that slowing down has no step."""
 
-HALVINGS = 8
-"""At `level0_stop` a writer has 1/256 of it, a quarter of a megabyte a second."""
+HALVINGS = 10
+"""At `level0_stop` writers have a 1024th of it, 64 KiB a second."""
 
 LUMP_SECONDS = 0.001
 """No writer sleeps for less: a sleep costs some 60 µs more than was asked for."""
@@ -86,7 +86,9 @@ def measure(state: TreeState | None, options: Options, *, prepared: bool) -> Pac
         if deepest >= options.level0_stop:
             return STANDING
         if deepest >= options.level0_slow:
-            share = (deepest - options.level0_slow) / (options.level0_stop - options.level0_slow)
+            # What waits for its flush will lie on top.
+            above = deepest + len(state.frozen) - options.level0_slow
+            share = min(1.0, above / (options.level0_stop - options.level0_slow))
             return Pace(Pressure.SLOW, BYTES_PER_SECOND_MAX / 2 ** (HALVINGS * share))
     return FREE
 

@@ -24,6 +24,7 @@ from streambus_storage._wal_format import (
 )
 from streambus_storage._wal_reader import apply_batch
 from streambus_storage.errors import (
+    BackgroundError,
     ClosedError,
     DiskFullError,
     InvalidArgumentError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from streambus_storage._memtable import MemTable
     from streambus_storage._scheduler import Worker
     from streambus_storage._store import Store
+    from streambus_storage._wal_format import RangeOperation
     from streambus_storage._wal_writer import SegmentWriter
 
 PARTS_BYTES = 8192
@@ -46,6 +48,9 @@ PARTS_BYTES = 8192
 
 FREEING_BYTES_MAX = 16_384
 """A batch with range deletes and no more than this gives space back: it may use the reserve."""
+
+FINISH_ATTEMPTS = 3
+"""An interrupted write is finished after so many more interruptions at most."""
 
 FREEING_FACTOR = 8
 """On a full disk range deletes go on until the memtable has so many times its size."""
@@ -89,16 +94,22 @@ class Writer:
             segment, active = store.target
             sequence = store.last_sequence + 1
             seed, durable = segment.seed, store.commit.durable
+            file = segment.file
+            size = file.size
             try:
                 if value is None:
-                    segment.file.append(encode_delete(seed, sequence, durable, key))
+                    file.append(encode_delete(seed, sequence, durable, key))
                 elif len(value) < PARTS_BYTES:
-                    segment.file.append(encode_put(seed, sequence, durable, key, value))
+                    file.append(encode_put(seed, sequence, durable, key, value))
                 else:
-                    segment.file.append_parts(put_parts(seed, sequence, durable, key, value))
+                    file.append_parts(put_parts(seed, sequence, durable, key, value))
+                active.put(sequence, key, value, store.newest_snapshot)
             except OSError as exc:
                 raise self._append_failed(exc) from exc
-            active.put(sequence, key, value, store.newest_snapshot)
+            except BaseException:
+                if file.size != size:
+                    self._finish(sequence, [key], [value], [])
+                raise
             store.last_sequence = sequence
         if active.bytes >= self._memtable_bytes:
             self._rotate_if_full()
@@ -128,18 +139,45 @@ class Writer:
             segment, active = store.target
             sequence = store.last_sequence + 1
             record = encode_batch(segment.seed, sequence, store.commit.durable, payload)
-            self._append(segment, record, frees=frees)
-            snapshot = store.newest_snapshot
-            if ranges:
-                apply_batch(active, sequence, keys, values, ranges, snapshot)
-            else:
-                active.put_columns(sequence, keys, values, size, snapshot)
+            begin = segment.file.size
+            try:
+                self._append(segment, record, frees=frees)
+                snapshot = store.newest_snapshot
+                if ranges:
+                    apply_batch(active, sequence, keys, values, ranges, snapshot)
+                else:
+                    active.put_columns(sequence, keys, values, size, snapshot)
+            except BaseException:
+                if segment.file.size != begin:
+                    self._finish(sequence, keys, values, ranges)
+                raise
             last = store.last_sequence = sequence + operations - 1
         if ranges:
             self._housekeeper.sweep_soon()
         if active.bytes >= self._memtable_bytes:
             self._rotate_if_full()
         return last
+
+    def _finish(
+        self,
+        sequence: int,
+        keys: list[bytes],
+        values: list[bytes | None],
+        ranges: list[RangeOperation],
+    ) -> None:
+        """Finish a write that was interrupted, by a signal's handler that raised, say.
+
+        Its record is in the log: the next one must not have the same sequence number. What was
+        done of it is done again, which changes nothing. Under the write lock.
+        """
+        store = self._store
+        for _ in range(FINISH_ATTEMPTS):
+            with contextlib.suppress(BaseException):  # another signal, while this one is raised
+                apply_batch(store.target[1], sequence, keys, values, ranges, store.newest_snapshot)
+                store.last_sequence = sequence + len(keys) + len(ranges) - 1
+                return
+        store.failure = store.failure or BackgroundError("a write in the log was not finished")
+        store.gate = True
 
     def _append(self, segment: SegmentWriter, record: bytes, *, frees: bool) -> None:
         """Append a batch; one that ``frees`` space may use the reserve. Under the write lock.
@@ -226,14 +264,17 @@ class Writer:
                 state = store.present()
                 old, active = store.segment, state.active
                 assert old is not None
-                store.prepared = None
-                store.unsynced.append(old)
-                store.rotations += 1
-                store.segment = following
-                store.counters.log_bytes += old.file.size
-                store.counters.user_bytes += active.user_bytes
+                user_bytes = active.user_bytes
                 fresh = store.new_memtable(following.number, store.last_sequence + 1)
-                store.state = TreeState(fresh, (active, *state.frozen), state.tables)
+                rotated = TreeState(fresh, (active, *state.frozen), state.tables)
+                # No calls from here on: a signal's handler could raise in the middle of it.
+                store.counters.log_bytes += old.file.size
+                store.counters.user_bytes += user_bytes
+                store.rotations += 1
+                store.unsynced = [*store.unsynced, old]
+                store.prepared = None
+                store.segment = following
+                store.state = rotated
                 store.target = following, fresh
         return active, True
 
