@@ -180,7 +180,7 @@ def test_write_that_cannot_be_finished_ends_the_tree_and_not_its_log() -> None:
     tree.put(b"a", b"1")
     with interrupted_after_append(tree, 100), pytest.raises(Interrupted):
         tree.put(b"b", b"2")
-    with pytest.raises(TreeFailedError, match="not finished"):
+    with pytest.raises(TreeFailedError, match="could not be finished"):
         tree.put(b"c", b"3")
     assert tree.get(b"a") == b"1"
     tree.close()

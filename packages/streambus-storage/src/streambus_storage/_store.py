@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from streambus_storage._wal_reader import Replayed
 
 
+UNFINISHED = StorageError("a write that is in the log was interrupted, and could not be finished")
+"""The failure of a tree whose memtable lacks what its log holds; see `_writing`."""
+
 CLOSING_SHARE = 8
 """A tree is flushed when it is closed, if this share of a memtable or more waits for that."""
 
@@ -265,7 +268,7 @@ class Store:
 
     def fail(self, error: StorageError) -> None:
         """Refuse writes from now on."""
-        if self.failure is None:
+        if self.failure is None or self.failure is UNFINISHED:
             self.failure = error
         self.gate = True
         self.scheduler.notify()

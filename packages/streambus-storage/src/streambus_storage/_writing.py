@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from streambus_storage._errors_io import translated
 from streambus_storage._options import VALUE_BYTES_MAX
 from streambus_storage._pressure import Pressure
+from streambus_storage._store import UNFINISHED
 from streambus_storage._view import TreeState
 from streambus_storage._wal_format import (
     encode_batch,
@@ -24,7 +25,6 @@ from streambus_storage._wal_format import (
 )
 from streambus_storage._wal_reader import apply_batch
 from streambus_storage.errors import (
-    BackgroundError,
     ClosedError,
     DiskFullError,
     InvalidArgumentError,
@@ -108,6 +108,7 @@ class Writer:
                 raise self._append_failed(exc) from exc
             except BaseException:
                 if file.size != size:
+                    store.failure, store.gate = store.failure or UNFINISHED, True
                     self._finish(sequence, [key], [value], [])
                 raise
             store.last_sequence = sequence
@@ -149,6 +150,7 @@ class Writer:
                     active.put_columns(sequence, keys, values, size, snapshot)
             except BaseException:
                 if segment.file.size != begin:
+                    store.failure, store.gate = store.failure or UNFINISHED, True
                     self._finish(sequence, keys, values, ranges)
                 raise
             last = store.last_sequence = sequence + operations - 1
@@ -168,16 +170,19 @@ class Writer:
         """Finish a write that was interrupted, by a signal's handler that raised, say.
 
         Its record is in the log: the next one must not have the same sequence number. What was
-        done of it is done again, which changes nothing. Under the write lock.
+        done of it is done again, which changes nothing. Until that has succeeded, the tree counts
+        as failed: one more signal may come at any place. Under the write lock.
         """
         store = self._store
         for _ in range(FINISH_ATTEMPTS):
-            with contextlib.suppress(BaseException):  # another signal, while this one is raised
+            try:
                 apply_batch(store.target[1], sequence, keys, values, ranges, store.newest_snapshot)
                 store.last_sequence = sequence + len(keys) + len(ranges) - 1
-                return
-        store.failure = store.failure or BackgroundError("a write in the log was not finished")
-        store.gate = True
+                if store.failure is UNFINISHED:
+                    store.failure = None
+            except BaseException:  # noqa: BLE001,S112 - the first one is raised in the end
+                continue
+            return
 
     def _append(self, segment: SegmentWriter, record: bytes, *, frees: bool) -> None:
         """Append a batch; one that ``frees`` space may use the reserve. Under the write lock.
