@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from streambus_broker.demo.cluster import ClusterProcesses, local_addresses
 from streambus_client import Admin
+from streambus_client._quick_fetch import FetchTemplate
 from streambus_client.errors import ClientError
 from streambus_protocol import (
     EARLIEST,
@@ -52,15 +53,24 @@ def test_a_leader_that_wakes_up_answers_nothing_that_waited_for_it(tmp_path: Pat
         addresses = cluster.address.split(",")
         others = ",".join(each for i, each in enumerate(addresses, 1) if i != leader)
         clients = [stack.enter_context(RawClient(addresses[leader - 1])) for _ in range(8)]
-        before = clients[0].produce("t", b"before", acks=-1)
-        assert (before.error, before.base_offset) == (0, 0)
+        # Each of them has asked the same before: what it remembers of that must not serve it then.
         part = ProducePartition("t", 0, encode_batch([b"late"], base_timestamp_ms=1))
+        asked = [ProduceRequest(acks, 5000, (part,)) for acks in (1, 1, -1, -1)]
+        for offset, (client, request) in enumerate(zip(clients[:4], asked, strict=True)):
+            before = client.call(request).partitions[0]
+            assert (before.error, before.base_offset) == (0, offset)
+        fetch = FetchTemplate(
+            FetchRequest(0, 1, 1 << 20, (FetchPartition("t", 0, 0, -1, 1 << 20),)), 1
+        ).frame(7, 0)
+        for _ in range(2):
+            clients[4].socket.sendall(fetch)
+            assert clients[4].receive().partitions[0].batches
         cluster.servers[leader].pause()
         stack.callback(cluster.servers[leader].resume)
         wait_until(lambda: leader_of(others, "t") not in (-1, leader), "another leader", PATIENCE_S)
-        for client, acks in zip(clients[:4], (1, 1, -1, -1), strict=True):
-            client.send(ProduceRequest(acks, 5000, (part,)))
-        clients[4].send(FetchRequest(0, 1, 1 << 20, (FetchPartition("t", 0, 0, -1, 1 << 20),)))
+        for client, request in zip(clients[:4], asked, strict=True):
+            client.send(request)
+        clients[4].socket.sendall(fetch)
         clients[5].send(ListOffsetsRequest((OffsetQuery("t", 0, EARLIEST),)))
         clients[6].send(MetadataRequest(("t",)))
         time.sleep(0.05)  # on their way: they are in its sockets, before it hears of anything else
@@ -76,4 +86,4 @@ def test_a_leader_that_wakes_up_answers_nothing_that_waited_for_it(tmp_path: Pat
         new = leader_of(others, "t")
         with RawClient(addresses[new - 1]) as client:
             after = client.produce("t", b"after", acks=1)
-            assert (after.error, after.base_offset) == (0, 1)
+            assert (after.error, after.base_offset) == (0, 4)

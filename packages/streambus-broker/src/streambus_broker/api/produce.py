@@ -43,22 +43,33 @@ _TURN_BYTES = 256 * 1024  # appended in a row for one request, before others hav
 _BIN_8, _BIN_16, _BIN_32 = 0xC4, 0xC5, 0xC6
 
 
-class _Lane:
+class ProduceLane:
     """What a connection's last produce request for one partition began with.
 
     A producer sends the same bytes in front of each batch: topic, partition, acks, timeout. They
     are decoded once and compared from then on.
     """
 
-    __slots__ = ("acks", "answer", "log", "prefix", "size", "version")
+    __slots__ = ("acks", "answer", "log", "prefix", "size", "timeout_ms", "version")
 
-    def __init__(self, prefix: bytes, version: int, log: PartitionLog, acks: int) -> None:
+    def __init__(
+        self, prefix: bytes, version: int, log: PartitionLog, acks: int, timeout_ms: int
+    ) -> None:
         self.prefix = prefix
         self.size = len(prefix)
         self.version = version
         self.answer = plain_produced(version).frame
         self.log = log
         self.acks = acks
+        self.timeout_ms = timeout_ms
+
+    def pending(
+        self, connection: Connection, correlation_id: int, batch: bytes | memoryview = b""
+    ) -> PendingProduce:
+        """The request that this lane was spared to decode."""
+        part = ProducePartition(self.log.topic, self.log.partition, bytes(batch))
+        request = ProduceRequest(self.acks, self.timeout_ms, (part,))
+        return PendingProduce(connection, self.version, correlation_id, request)
 
 
 class PendingProduce:
@@ -119,7 +130,7 @@ class ProduceApi:
         Raises:
             ProtocolError: The request as a whole cannot be read or contradicts itself.
         """
-        lane: _Lane | None = connection.produce_lane
+        lane: ProduceLane | None = connection.produce_lane
         if lane is not None and body.startswith(lane.prefix) and version == lane.version:
             batch = _rest(body, lane.size)
             log = lane.log
@@ -220,7 +231,11 @@ class ProduceApi:
         connection.release_requests()
 
     def _append_one(
-        self, connection: Connection, lane: _Lane, correlation_id: int, batch: bytes | memoryview
+        self,
+        connection: Connection,
+        lane: ProduceLane,
+        correlation_id: int,
+        batch: bytes | memoryview,
     ) -> bytes | None:
         """Append the one batch of a request that began as the last one did."""
         node, log = self._node, lane.log
@@ -232,9 +247,7 @@ class ProduceApi:
                     return self._answer_again(connection, lane, correlation_id, known)
             base_offset, sequence = node.store.append(log, header, batch)
         except WriteStallError:
-            part = ProducePartition(log.topic, log.partition, bytes(batch))
-            request = ProduceRequest(lane.acks, _TIMEOUT_MS, (part,))
-            pending = PendingProduce(connection, lane.version, correlation_id, request)
+            pending = lane.pending(connection, correlation_id, batch)
             pending.stalled = True
             self._go_on_later(pending)
             return None
@@ -263,12 +276,10 @@ class ProduceApi:
         return None
 
     def _answer_again(
-        self, connection: Connection, lane: _Lane, correlation_id: int, known: AppendedBatch
+        self, connection: Connection, lane: ProduceLane, correlation_id: int, known: AppendedBatch
     ) -> bytes | None:
         """Answer a batch that is in the log already as it was, or would have been, answered."""
-        part = ProducePartition(lane.log.topic, lane.log.partition, b"")
-        request = ProduceRequest(lane.acks, 0, (part,))
-        pending = PendingProduce(connection, lane.version, correlation_id, request)
+        pending = lane.pending(connection, correlation_id)
         pending.results.append((0, None, known.base_offset, -1, lane.log.log_start_offset))
         pending.sequence = self._node.store.tree.last_sequence
         return self._acknowledge(pending)
@@ -283,7 +294,9 @@ class ProduceApi:
         mark_bytes = 2 if size < 1 << 8 else 3 if size < 1 << 16 else 5
         prefix = body[: len(body) - size - mark_bytes]
         if log is not None and _rest(body, len(prefix)) == batch:
-            connection.produce_lane = _Lane(prefix, version, log, request.acks)
+            connection.produce_lane = ProduceLane(
+                prefix, version, log, request.acks, request.timeout_ms
+            )
 
     def _append(self, topic: str, partition: int, batch: bytes) -> tuple[_Result, int]:
         node = self._node

@@ -11,15 +11,20 @@ from streambus_broker.api.produce import (
     RefusedError,
     encode_produced,
 )
+from streambus_broker.log.producers import SequenceError
 from streambus_protocol import (
     ACKS_ALL,
+    ACKS_LEADER,
     ACKS_NONE,
     NO_PRODUCER_ID,
     ErrorCode,
+    ProtocolError,
     check_produced_batch,
 )
+from streambus_storage import StorageError, WriteStallError
 
 if TYPE_CHECKING:
+    from streambus_broker.api.produce import ProduceLane
     from streambus_broker.cluster.leader import LeaderReplication
     from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.cluster.replica import Replica
@@ -85,13 +90,45 @@ class ClusterProduceApi(ProduceApi):
 
     _node: ClusterNode
 
-    def _remember(self, *_: object) -> None:
-        """No lane: replication costs so much more than decoding that it would not show."""
+    def _append_one(
+        self,
+        connection: Connection,
+        lane: ProduceLane,
+        correlation_id: int,
+        batch: bytes | memoryview,
+    ) -> bytes | None:
+        """As a request of one batch goes its way, which began as the last one did."""
+        log = lane.log
+        replica = self._node.replicas.get(log.partition_id)
+        if replica is None or replica.stored.log is not log:
+            replica = None  # another one's: `_take` says what became of it
+        try:
+            taken = self._take(log.topic, log.partition, batch, lane.acks, replica)
+        except WriteStallError:
+            pending = lane.pending(connection, correlation_id, batch)
+            pending.stalled = True
+            self._go_on_later(pending)
+            return None
+        except (ProtocolError, StorageError, RefusedError, SequenceError) as error:
+            if lane.acks == ACKS_NONE:
+                self._refused(error)
+                return None
+            return encode_produced(lane.version, correlation_id, [self._refused(error)])
+        result, replica, end = taken
+        if lane.acks == ACKS_LEADER:
+            return lane.answer(correlation_id, result[2], result[4])
+        pending = lane.pending(connection, correlation_id)
+        pending.results.append(result)
+        pending.ends.append(_End(0, replica, replica.leading, end))
+        return self._acknowledge(pending)
 
     def _append_next(
         self, pending: PendingProduce, topic: str, partition: int, batch: bytes
     ) -> _Result:
-        result, replica, end = self._take(topic, partition, batch, pending.request.acks)
+        log = self._node.logs.get((topic, partition))
+        replica = None if log is None else self._node.replicas.get(log.partition_id)
+        acks = pending.request.acks
+        result, replica, end = self._take(topic, partition, batch, acks, replica)
         pending.ends.append(_End(len(pending.results), replica, replica.leading, end))
         return result
 
@@ -124,16 +161,18 @@ class ClusterProduceApi(ProduceApi):
             one.replica.when_committed(one.offset, partial(acknowledgement.settle, one.place))
 
     def _take(
-        self, topic: str, partition: int, batch: bytes, acks: int
+        self,
+        topic: str,
+        partition: int,
+        batch: bytes | memoryview,
+        acks: int,
+        replica: Replica | None,
     ) -> tuple[_Result, Replica, int]:
         """Append a batch, or find it; give the answer and the offset that must be committed."""
         node = self._node
-        log = node.logs.get((topic, partition))
-        replica = None if log is None else node.replicas.get(log.partition_id)
-        if log is None or replica is None or replica.leading is None or node.closing:
+        if replica is None or replica.leading is None or node.closing or node.lapsed():
             raise RefusedError(*self._why_not(topic, partition))
-        if node.lapsed():
-            raise RefusedError(*self._why_not(topic, partition))
+        log = replica.stored.log
         header = check_produced_batch(batch, log.settings.max_message_bytes)
         if header.producer_id != NO_PRODUCER_ID:
             known = replica.stored.producers.check(header)
@@ -149,7 +188,7 @@ class ClusterProduceApi(ProduceApi):
         append_time_ms = -1
         if log.rewrite is not None:
             now_ms = node.clock_ms()
-            batch = log.rewrite(batch, header, now_ms)
+            batch = log.rewrite(bytes(batch), header, now_ms)
             header = check_produced_batch(batch, len(batch))
             if log.settings.message_timestamp_type == "append_time":
                 append_time_ms = now_ms

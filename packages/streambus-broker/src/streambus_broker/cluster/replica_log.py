@@ -82,7 +82,7 @@ class ReplicaLog:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def append(self, header: BatchHeader, batch: bytes) -> tuple[int, int]:
+    def append(self, header: BatchHeader, batch: bytes | memoryview) -> tuple[int, int]:
         """Append a producer's checked batch in the leader epoch of the log.
 
         Returns:
