@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streambus_storage import LSMTree, Options, TreeFailedError, WriteBatch
+from streambus_storage import LSMTree, Options, StorageIOError, TreeFailedError, WriteBatch
 from tests.storage.scenarios.disk import contents, new_world, open_tree, rebuilt
 
 if TYPE_CHECKING:
@@ -185,3 +185,25 @@ def test_write_that_cannot_be_finished_ends_the_tree_and_not_its_log() -> None:
     assert tree.get(b"a") == b"1"
     tree.close()
     assert contents(world) == {b"a": b"1", b"b": b"2"}
+
+
+def test_failure_that_comes_during_an_interrupted_write_is_not_forgotten() -> None:
+    world = new_world()
+    tree = open_tree(world)
+    store = tree._store
+    memtable = type(store.target[1])
+    put = memtable.put
+
+    def failing(self: object, *arguments: object) -> None:
+        if store.failure is None:  # as the sync thread does, in the worst of moments
+            store.fail(StorageIOError("/data/tree/1.wal", "sync", OSError(5, "I/O error")))
+            raise Interrupted
+        put(self, *arguments)  # type: ignore[arg-type]  # handed on as they came
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(memtable, "put", failing)
+        tree.put(b"a", b"1")
+    with pytest.raises(TreeFailedError, match="sync failed"):
+        tree.put(b"b", b"2")
+    assert dict(tree.scan()) == {b"a": b"1"}
+    tree.close()

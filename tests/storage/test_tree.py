@@ -272,8 +272,12 @@ def test_durability_is_waited_for_and_called_back(tmp_path: Path) -> None:
         lock = tree._store.commit._sync_lock
         with lock, pytest.raises(WaitTimeoutError):
             tree.wait_durable(later, timeout=0.01)
-        tree.sync()
+        assert tree.durable_sequence < later
+        tree.wait_durable(later, timeout=60)
         assert tree.durable_sequence == later
+        latest = tree.put(b"k", b"x")
+        tree.sync()
+        assert tree.durable_sequence == latest
 
 
 def test_many_threads_write_and_read_at_once(tmp_path: Path) -> None:
