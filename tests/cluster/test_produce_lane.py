@@ -100,21 +100,28 @@ def again_has_lane(cluster: Cluster, acks: int) -> bool:
     return any(each.acks == acks and each.log.topic == "again" for each in found)
 
 
+def leads(cluster: Cluster, node_id: int) -> bool:
+    """Whether a broker takes the topic's batches."""
+    log = cluster.broker(node_id).node.logs.get(("t", 0))
+    return log is not None and log.leads
+
+
 def test_a_lane_ends_with_the_leadership(cluster: Cluster) -> None:
     batch = encode_batch([b"x"], base_timestamp_ms=1)
     with Admin(cluster.bootstrap) as admin:
         admin.create_topic("t", partitions=1, replication_factor=3)
         leader = cluster.record("t")[0]
+        wait_until(lambda: leads(cluster, leader), "the leader knows that it leads")
         with RawClient(cluster.addresses[leader - 1]) as client:
             for acks in (1, -1):
                 offsets = [ask(client, "t", acks, batch).base_offset for _ in range(3)]
                 assert offsets == list(range(offsets[0], offsets[0] + 3))
             admin.alter_member(leader, "maintenance_on")
-            log = cluster.broker(leader).node.logs["t", 0]
-            wait_until(lambda: not log.leads, "the leader knows that it leads no more")
+            wait_until(lambda: not leads(cluster, leader), "it knows that it leads no more")
             answer = ask(client, "t", -1, batch)
             assert answer.error == ErrorCode.NOT_LEADER
             wait_until(lambda: cluster.record("t")[0] not in (leader, -1), "another leader")
             new = cluster.record("t")[0]
+            wait_until(lambda: leads(cluster, new), "the new leader knows, too")
         with RawClient(cluster.addresses[new - 1]) as client:
             assert ask(client, "t", -1, batch).base_offset == 6
