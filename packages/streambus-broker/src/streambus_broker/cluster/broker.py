@@ -209,7 +209,9 @@ class ClusterBroker(Broker):
     async def _be_taken_in(self) -> None:
         """Have the controller add this broker to the metadata group, until it has.
 
-        One that comes back is a member already; it only sees that it is told to join its own.
+        One that comes back is a member already: it only sees that it is told to join its own
+        cluster, and, where it was killed before it had learnt that, where the others are; else it
+        could answer nobody.
         """
         host, port = self.node.advertised
         request = AlterMemberRequest("add", self.config.node_id, host, port)
@@ -223,7 +225,7 @@ class ClusterBroker(Broker):
             except PeerError as error:
                 self._logger.info("join", str(error), sparse=True)
                 address = split_address(self.config.join)
-            if self._is_member():
+            if self._is_member() and self.node.state.brokers:
                 return
             await asyncio.sleep(_JOIN_PAUSE_S)
 
@@ -251,9 +253,9 @@ class ClusterBroker(Broker):
                     f" {self.config.data_dir} belongs to another one; join that one, or choose an"
                     " empty directory",
                 )
-            if self._is_member():
-                return address
-            answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
+            answer = AlterMemberResponse(0, None)
+            if not self._is_member():
+                answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
         finally:
             link.close()
         for member in found.members:
