@@ -91,7 +91,7 @@ def stalls(arena: Arena, seconds: float) -> tuple[list[Row], dict[str, list[floa
         written[name] = stats.user_bytes / seconds / 1e6
         print(
             f"{name}: {stats.flushes} flushes, {stats.merges} merges, {stats.moves} moves, "
-            f"{stats.stalls} refused writes",
+            f"{stats.stalls + stats.slowdowns} refused writes",
             file=sys.stderr,
         )
     rows: list[Row] = []

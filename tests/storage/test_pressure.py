@@ -125,6 +125,7 @@ def test_tree_that_never_waits_refuses_what_is_not_its_turn() -> None:
         with pytest.raises(WriteStallError, match="slowed down"):
             tree.write(batch)
         assert world.clock.now() == begin
+        assert (tree.stats().slowdowns, tree.stats().slowdown_seconds) == (2, 0)
         assert tree.last_sequence == written
         assert tree.get(b"k") is None
         world.clock.advance(2 * WAIT_SECONDS_MAX)

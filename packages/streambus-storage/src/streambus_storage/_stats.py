@@ -79,10 +79,11 @@ class TreeStats:
         dropped_tables: Tables that were dropped unread under range deletes.
         filtered_entries: Entries that the compaction filter removed.
         syncs: Syncs of the log.
-        stalls: Writes that had to wait for flush or compaction.
+        stalls: Writes that had to wait for flush or compaction, or were refused instead.
         stall_seconds: How long in all.
         stall_seconds_longest: The longest of them.
-        slowdowns: Writes that were delayed, because writers were held to a rate.
+        slowdowns: Writes that were delayed because writers were held to a rate, or were refused
+            instead (`stall_seconds_max` 0).
         slowdown_seconds: How long in all.
         cache_bytes: Decoded blocks in the cache.
         cache_hits: Blocks found there.

@@ -338,15 +338,14 @@ class Writer:
         seconds = store.dues.seconds(begin)
         if not seconds:
             return
+        store.counters.slowdowns += 1
         seconds = min(seconds, store.options.stall_seconds_max)
         if not seconds:
             raise WriteStallError(0.0, "writers are slowed down until compaction catches up")
         store.scheduler.wait(
             lambda: store.pressure is not Pressure.SLOW or store.closing or store.held, seconds
         )
-        counters = store.counters
-        counters.slowdowns += 1
-        counters.slowdown_seconds += store.scheduler.now() - begin
+        store.counters.slowdown_seconds += store.scheduler.now() - begin
 
     def _stall(self) -> None:
         """Wait until the pressure falls, at most `stall_seconds_max`."""
