@@ -17,6 +17,7 @@ from streambus_client.errors import ClientError
 from streambus_protocol import ErrorCode, FetchPartition, FetchRequest
 from tests.broker.raw import RawClient
 from tests.client.both import Shell, ready, run_on
+from tests.client.test_command_line import streambus
 from tests.cluster.conftest import wait_until
 
 if TYPE_CHECKING:
@@ -250,3 +251,24 @@ def test_followers_serve_only_who_says_where_it_stands(racked: RackedCluster) ->
             told = fetch(1, rack)
             assert (told.error, told.preferred_read_replica) == (0, -1)
             assert told.batches == found.batches
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_the_command_reads_in_a_rack(
+    by: str, racked: RackedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = f"command-{by}"
+    _, follower = racked.make_topic(topic)
+    with Producer(racked.address) as producer:
+        produce(producer, topic, 0, 20)
+    reads = racked.metric(follower, "follower_reads_total")
+    options = ["--client-rack", RACKS[follower]] if by == "option" else []
+    if by == "environment":
+        monkeypatch.setenv("STREAMBUS_CLIENT_RACK", RACKS[follower])
+
+    def served() -> bool:
+        done = streambus("consume", topic, "-o", "start", "-e", *options, address=racked.address)
+        assert (done.returncode, done.stdout.split()) == (0, [b"%d" % i for i in range(20)])
+        return racked.metric(follower, "follower_reads_total") > reads
+
+    wait_until(served, "records from the follower", PATIENCE_S)
