@@ -148,8 +148,14 @@ class Trial:
             self.acknowledged.append(command)
 
     async def pull_plugs(self) -> None:
-        """Cut the power of one machine, or now and then of all, soon; then put it back."""
+        """Cut the power of one machine, or now and then of all, soon; then put it back.
+
+        Meanwhile another one, or the same, may be cut off from the others.
+        """
         while True:
+            self.cluster.network.heal()
+            if self.random.random() < 0.3:
+                self.cluster.network.isolate(self.random.choice(NODES))
             await anyio.sleep(self.random.uniform(0.05, 0.3))
             nodes = NODES if self.random.random() < 0.2 else (self.random.choice(NODES),)
             for node in nodes:
@@ -183,6 +189,7 @@ class Trial:
                 plugs.deadline = anyio.current_time() + seconds
                 await self.pull_plugs()
             group.cancel_scope.cancel()
+        self.cluster.network.heal()
         for node in NODES:  # all come back, whatever state the plugs left them in
             await self.restart(node)
         await agree(self.cluster, self)
