@@ -53,7 +53,7 @@ def cluster(directory: str, partitions: int = 1) -> Iterator[ClusterProcesses]:
 
 def create_topic(brokers: ClusterProcesses, partitions: int) -> None:
     """Create the topic."""
-    with Admin(brokers.address) as admin:
+    with Admin(brokers.address, request_timeout_ms=60_000) as admin:
         admin.create_topic(TOPIC, partitions=partitions, replication_factor=REPLICAS)
 
 
