@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from streambus_broker.config.topics import TopicSettings
 from streambus_broker.log.partition import PartitionLog
-from streambus_broker.log.retention import CLOCK_STEP_MS_MAX, Expiry, expired, plausible_now
+from streambus_broker.log.retention import CLOCK_STEP_MS_MAX, Expiry, RetentionClock, expired
 
 
 def log_of(size_bytes: int, **settings: object) -> PartitionLog:
@@ -29,10 +29,26 @@ def test_age_and_size_bound_what_is_kept() -> None:
     assert expired(log_of(300, retention_ms=-1, retention_bytes=300), 1_000) is None
 
 
+def test_where_nobody_knows_the_time_size_alone_counts() -> None:
+    assert expired(log_of(1000, retention_ms=60), None) is None
+    log = log_of(1000, retention_ms=60, retention_bytes=300)
+    assert expired(log, None) == Expiry(None, 800)
+
+
+YEAR_MS = 365 * 86_400_000
+
+
 def test_a_clock_that_jumps_ahead_is_not_believed() -> None:
-    year_ms = 365 * 86_400_000
-    assert plausible_now(1_000_060, 60, 1_000_000, 0) == 1_000_060
-    assert plausible_now(1_000_060 + year_ms, 60, 1_000_000, 0) == 1_000_060
-    edge = 1_000_060 + CLOCK_STEP_MS_MAX
-    assert plausible_now(edge, 60, 1_000_000, 0) == edge
-    assert plausible_now(1_000_000 - year_ms, 60, 1_000_000, 0) == 1_000_000 - year_ms
+    clock = RetentionClock(1_000_000, 0)
+    assert clock.now_ms(1_000_060, 60) == 1_000_060
+    assert clock.now_ms(1_000_060 + YEAR_MS, 60) == 1_000_060
+    assert clock.now_ms(1_000_100 + YEAR_MS, 100) == 1_000_100
+    assert clock.now_ms(1_000_200, 200) == 1_000_200
+    edge_ms = 1_000_200 + CLOCK_STEP_MS_MAX
+    assert clock.now_ms(edge_ms, 200) == edge_ms
+
+
+def test_a_clock_that_was_set_back_is_believed_again_when_it_is_right() -> None:
+    clock = RetentionClock(1_000_000 + YEAR_MS, 0)
+    assert clock.now_ms(1_000_060, 60) == 1_000_060
+    assert clock.now_ms(1_000_100 + YEAR_MS, 100) == 1_000_100 + YEAR_MS

@@ -6,10 +6,7 @@ import glob
 import shutil
 import subprocess
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 SYSTEM_CALLS = ("fdatasync", "fdatasync", "pwrite64", "pwrite64", "fsync", "pwritev", "rename")
 """What a store does and nothing else in a broker; the frequent ones more often."""
@@ -19,6 +16,7 @@ _LIBRARIES = (
     "/usr/lib*/faketime/libfaketimeMT.so.1",
     "/usr/local/lib/faketime/libfaketimeMT.so.1",
 )
+_INSIDE = Path(__file__).parent / "inside"
 RIGHT = "+0"
 
 
@@ -90,7 +88,8 @@ class WallClock:
     def prefix(self) -> tuple[str, ...]:
         """What to put before the process's command."""
         return (
-            "env", f"LD_PRELOAD={faketime_library()}", f"FAKETIME_TIMESTAMP_FILE={self._path}",
+            "env", f"PYTHONPATH={_INSIDE}",
+            f"LD_PRELOAD={faketime_library()}", f"FAKETIME_TIMESTAMP_FILE={self._path}",
             "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_CACHE_DURATION=1",
         )  # fmt: skip
 

@@ -396,8 +396,7 @@ _LOGS = [
     Mutant(
         "answer-of-old-position-appended",
         "cluster.follower",
-        "            if answer.partition_id in self._changed and not known.retry_s:\n"
-        "                continue  #",
+        "            if answer.partition_id in self._changed:\n                continue  #",
         "            if False:\n                continue  #",
         "an answer to a position that was left is carried out",
     ),

@@ -98,3 +98,15 @@ def test_an_error_is_asked_again_after_a_pause() -> None:
     assert session.request(5.0) == ((), ())
     assert session.retry_at_s == 5.0 + RETRY_S
     assert [each.partition_id for each in session.request(5.0 + RETRY_S)[0]] == [1]
+
+
+def test_what_could_not_be_carried_out_is_asked_again_after_a_pause() -> None:
+    session = session_of(1)
+    answer = data_of(1, error=ErrorCode.OFFSET_OUT_OF_RANGE, log_start_offset=20)
+    assert session.received((answer,), 5.0) == [StartOver(1, 20)]
+    session.positioned(1, 10, 2)
+    session.rests(1, 5.0)
+    assert session.request(5.0) == ((), ())
+    assert session.received((answer,), 5.1) == []
+    assert session.retry_at_s == 5.0 + RETRY_S
+    assert len(session.request(5.0 + RETRY_S)[0]) == 1

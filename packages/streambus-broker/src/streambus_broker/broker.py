@@ -24,7 +24,7 @@ from streambus_broker.config.addresses import OFF, split_address
 from streambus_broker.errors import ConfigError, DataDirectoryError, SettingError
 from streambus_broker.log.keys import partition_of
 from streambus_broker.log.producers import IdleProducers
-from streambus_broker.log.retention import expired, plausible_now
+from streambus_broker.log.retention import expired
 from streambus_broker.log.store import LogStore
 from streambus_broker.metadata.registry import NodeStarted
 from streambus_broker.metadata.store import load_registry
@@ -396,15 +396,11 @@ class Broker:
 
     async def _retain(self) -> None:
         """Delete what has outlived its retention, round after round."""
-        loop = asyncio.get_running_loop()
         logger = self.logger("retention")
         node = self.node
-        last_wall_ms, last_ms = self._doors.clock_ms(), int(loop.time() * 1000)
         while True:
             await asyncio.sleep(self.config.retention_check_ms / 1000)
-            ms = int(loop.time() * 1000)
-            now_ms = plausible_now(self._doors.clock_ms(), ms, last_wall_ms, last_ms)
-            last_wall_ms, last_ms = now_ms, ms
+            now_ms = node.retention_now_ms()
             for log in list(node.logs.values()):
                 expiry = expired(log, now_ms)
                 if expiry is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from streambus_broker.log.durability import DurabilityQueue
 from streambus_broker.log.partition import PartitionLog
 from streambus_broker.log.producers import ProducerLimits, ProducerStates
+from streambus_broker.log.retention import RetentionClock
 from streambus_broker.log.waits import WaitSet
 from streambus_broker.metadata.registry import Changes, Command, DeleteTopic, Reclaimed
 from streambus_broker.metadata.store import encode_changes
@@ -86,6 +87,7 @@ class Node:
         self.storage_errors = 0
         self.closing = False
         self.unknown_topic = ErrorCode.UNKNOWN_TOPIC
+        self._retention_clock = RetentionClock(clock_ms(), int(self.steady_s() * 1000))
         self.retention_deleted_bytes = 0
         self.retention_rounds = 0
         self.loop = self._loop = loop
@@ -98,6 +100,14 @@ class Node:
         Asked again for every request: the process may have slept since the one before.
         """
         return self.steady_s() >= self.leads_until_s
+
+    def own_time_ms(self) -> int:
+        """The wall clock, as far as it is plausible."""
+        return self._retention_clock.now_ms(self.clock_ms(), int(self.steady_s() * 1000))
+
+    def retention_now_ms(self) -> int | None:
+        """The time by which records are deleted; None for not yet."""
+        return self.own_time_ms()
 
     # --- logs ----------------------------------------------------------------------------------
 

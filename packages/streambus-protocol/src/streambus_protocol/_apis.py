@@ -108,7 +108,7 @@ APIS: dict[int, Api] = {
         Api(ApiKey.ALTER_CLUSTER, 0, 0, om.AlterClusterRequest, om.AlterClusterResponse),
         Api(ApiKey.REPLICA_FETCH, 0, 0, cm.ReplicaFetchRequest, cm.ReplicaFetchResponse),
         Api(ApiKey.REPLICA_PROGRESS, 0, 0, cm.ReplicaProgressRequest, cm.NoResponse),
-        Api(ApiKey.BROKER_HEARTBEAT, 0, 1, cm.BrokerHeartbeatRequest, cm.BrokerHeartbeatResponse),
+        Api(ApiKey.BROKER_HEARTBEAT, 0, 2, cm.BrokerHeartbeatRequest, cm.BrokerHeartbeatResponse),
         Api(ApiKey.RAFT_MESSAGES, 0, 0, cm.RaftMessagesRequest, cm.NoResponse),
     )
 }

@@ -276,24 +276,30 @@ class ReplicaProgressRequest(NamedTuple):
 
 
 class BrokerHeartbeatRequest(NamedTuple):
-    """A broker lives; to the controller."""
+    """A broker lives; to the controller.
+
+    ``time_ms``: what it takes for the time, milliseconds since 1970; -1 where it does not say.
+    """
 
     broker_id: Int32
     broker_epoch: Int64
     incarnation: bytes
     applied: Int64
+    time_ms: Annotated[Int64, Since(2)] = -1
 
 
 class BrokerHeartbeatResponse(NamedTuple):
     """Heard; or why the session is over.
 
     ``lease_ms``: for how long after it sent the request the broker may act as a leader; -1 where
-    the controller does not say, which means its whole session.
+    the controller does not say, which means its whole session. ``time_ms``: what most brokers take
+    for the time; -1 where that is not known.
     """
 
     error: UInt16
     detail: str | None
     lease_ms: Annotated[Int32, Since(1)] = -1
+    time_ms: Annotated[Int64, Since(2)] = -1
 
 
 class RaftMessagesRequest(NamedTuple):

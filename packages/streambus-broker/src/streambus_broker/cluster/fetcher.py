@@ -208,12 +208,14 @@ class Fetcher:
         except StorageError as error:
             node.storage_failed("follow", error)
             self._moved(replica)
+            self.session.rests(action.partition_id, node.loop.time())
         except ProtocolError as error:
             node.logger.error(
                 "follow", "a leader sent what cannot be appended", category="cluster",
                 topic=log.topic, partition=log.partition, error=str(error),
             )  # fmt: skip
             self._moved(replica)
+            self.session.rests(action.partition_id, node.loop.time())
 
     def _append(self, replica: Replica, batches: bytes) -> None:
         self.fetched_bytes += len(batches)

@@ -127,6 +127,14 @@ class FollowerSession:
         known.retry_s = 0.0
         self._changed[partition_id] = None
 
+    def rests(self, partition_id: int, now_s: float) -> None:
+        """What was answered could not be carried out: name the partition again a little later."""
+        known = self.partitions.get(partition_id)
+        if known is not None:
+            known.retry_s = now_s + RETRY_S
+            known.in_step = False
+            self._changed[partition_id] = None
+
     def synced(self, partition_id: int, leader_epoch: int, durable: int) -> bool:
         """The local log was found durable up to there; return whether the leader should know.
 
@@ -177,8 +185,8 @@ class FollowerSession:
                 continue  # it belongs to an epoch that is over here
             if answer.error or answer.diverging_end >= 0:
                 known.in_step = False
-            if answer.partition_id in self._changed and not known.retry_s:
-                continue  # the log was moved meanwhile: ask again from where it ends now
+            if answer.partition_id in self._changed:
+                continue  # the log was moved meanwhile, or rests: ask again from where it ends
             action = self._judge(answer, known, now_s)
             if action is not None:
                 actions.append(action)
@@ -190,8 +198,7 @@ class FollowerSession:
             return StartOver(partition_id, answer.log_start_offset)
         if answer.error:
             # Either side may be the one whose metadata is behind: ask again a little later.
-            known.retry_s = now_s + RETRY_S
-            self._changed[partition_id] = None
+            self.rests(partition_id, now_s)
             return None
         if answer.diverging_end >= 0:
             return Truncate(partition_id, EpochEnd(answer.diverging_epoch, answer.diverging_end))

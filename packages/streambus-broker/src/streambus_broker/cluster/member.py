@@ -223,7 +223,9 @@ class Member:
         link = group.transport.link(group.controller or -1)
         if link is None:
             return
-        request = BrokerHeartbeatRequest(me.broker_id, me.epoch, me.incarnation, node.state.index)
+        request = BrokerHeartbeatRequest(
+            me.broker_id, me.epoch, me.incarnation, node.state.index, node.own_time_ms()
+        )
         asked_s = node.steady_s()
         try:
             answer = await link.request(request, BrokerHeartbeatResponse, _REQUEST_TIMEOUT_S)
@@ -233,6 +235,7 @@ class Member:
             link.close()
             return
         if not answer.error and node.me is me:
+            node.common_time.told(answer.time_ms, node.steady_s())
             told = answer.lease_ms >= 0  # a controller of an earlier version does not say
             self._use_lease(asked_s, answer.lease_ms / 1000 if told else self.sessions.timeout_s)
         if answer.error == ErrorCode.STALE_BROKER_EPOCH and node.me is me:
@@ -256,6 +259,7 @@ class Member:
         except (TimeoutError, RaftError):
             return
         if group.is_controller and group.term == term:
+            node.common_time.told(self._common_time_ms(), node.steady_s())
             self.office.confirmed(asked_s)
             self._use_lease(asked_s, self.office.own_lease_s)
 
@@ -363,11 +367,18 @@ class Member:
             detail = f"this is not broker {request.broker_id}"
             return BrokerHeartbeatResponse(ErrorCode.STALE_BROKER_EPOCH, detail)
         now_s = node.steady_s()
+        node.common_time.heard(request.broker_id, request.time_ms, now_s)
         # A session whose end is decided gets no lease any more, though the metadata does not say so
         # yet: others are elected once it does.
         goes_on = self.sessions.heard(request.broker_id, now_s)
         grant_s = self.office.grant_s(now_s) if goes_on else 0.0
-        return BrokerHeartbeatResponse(0, None, int(grant_s * 1000))
+        return BrokerHeartbeatResponse(0, None, int(grant_s * 1000), self._common_time_ms())
+
+    def _common_time_ms(self) -> int:
+        """As the controller: what most brokers take for the time."""
+        node, now_s = self._node, self._node.steady_s()
+        node.common_time.heard(node.config.node_id, node.own_time_ms(), now_s)
+        return node.common_time.agreed_ms(set(node.state.brokers), now_s)
 
     def process_gone(self, broker_id: int) -> None:
         """A broker's connection broke, and nobody listens at its address: it is likely dead."""
@@ -409,6 +420,7 @@ class Member:
             self._term = 0
             self._predecessor = (None, 0)
             self.sessions.clear()
+            self._node.common_time.left()
             self.office.left()
 
     def _suspect_at_first(self, now_s: float) -> None:

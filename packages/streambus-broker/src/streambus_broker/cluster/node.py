@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from streambus_broker.cluster.common_time import CommonTime
 from streambus_broker.cluster.election import min_in_sync_of
 from streambus_broker.cluster.group import UncertainError
 from streambus_broker.cluster.lease import NEVER_S
@@ -48,6 +49,7 @@ class ClusterNode(Node):
         state: The metadata; also the registry of the single broker's interfaces.
         incarnation: Random bytes of this process.
         replicas: By partition id.
+        common_time: What most brokers take for the time.
         sessions: Followers of what this broker leads.
         fetchers: What this broker follows.
         propose: Carries a command to the metadata group; set when that runs.
@@ -72,6 +74,7 @@ class ClusterNode(Node):
         self.replicas: dict[int, Replica] = {}
         self.loop = asyncio.get_running_loop()
         self.leads_until_s = NEVER_S
+        self.common_time = CommonTime()
         self._flush_asked = False
         self._adopted: dict[str, TopicRecord] = {}
         self._stored: set[int] | None = None  # partitions of which something may be on disk
@@ -85,6 +88,10 @@ class ClusterNode(Node):
         if record is None or record.incarnation != self.incarnation or record.fenced:
             return None
         return record
+
+    def retention_now_ms(self) -> int | None:
+        """The time by which records are deleted: what most brokers take for it, or earlier."""
+        return self.common_time.earlier_ms(self.own_time_ms(), self.steady_s())
 
     def leader_epoch(self, partition: PartitionRecord) -> int:
         """The epoch in force."""
