@@ -11,15 +11,14 @@ import fcntl
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+import time
+from pathlib import Path
 
 _COMMANDS = ("mkfs.ext4", "mount", "umount")
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32)
 _NO_FLUSH_OF_THE_LOG = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH
 _WITNESS_BYTES = 1 << 20
+_RELEASED_S_MAX = 20.0
 
 
 def missing() -> str:
@@ -88,7 +87,17 @@ class SmallDisk:
 
     def mount_again(self) -> bool:
         """Mount it after a cut, when nobody uses it; return whether the cut took the witness."""
+        with open("/proc/self/mounts", encoding="utf-8") as mounts:
+            [device] = [line.split()[0] for line in mounts if f" {self._directory} " in line]
         subprocess.run(["umount", str(self._directory)], check=True)
+        # A child of a broker that was killed may see its end a moment later, and has the disk in a
+        # mount namespace until then: mounted now, it would be the same one, which is shut down.
+        in_use = Path("/sys/fs/ext4") / Path(device).name
+        ends_s = time.monotonic() + _RELEASED_S_MAX
+        while in_use.exists():
+            if time.monotonic() > ends_s:
+                raise TimeoutError(f"{self._directory}: in use {_RELEASED_S_MAX:g} s after the cut")
+            time.sleep(0.01)
         self._mount()
         there = self._witness.exists() and self._witness.stat().st_size == _WITNESS_BYTES
         self._witness.unlink(missing_ok=True)
