@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ def choose_leader(record: PartitionRecord, able: Collection[int]) -> int:
 
 def with_leader(record: PartitionRecord, leader: int) -> PartitionRecord:
     """Give the partition to a leader, in a new epoch."""
-    return replace(
-        record,
+    return record._replace(
         leader=leader,
         leader_epoch=record.leader_epoch + 1,
         partition_epoch=record.partition_epoch + 1,
@@ -51,6 +49,8 @@ def keep_led(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
 def shrink(record: PartitionRecord, gone: Collection[int], min_in_sync: int) -> PartitionRecord:
     """Take brokers out of the in-sync set as far as its minimum allows."""
     stay = [each for each in record.in_sync if each not in gone]
+    if len(stay) == len(record.in_sync):
+        return record
     # The leader stays rather than others: what it wrote last, only it may have.
     spare = sorted(
         (each for each in record.in_sync if each in gone),
@@ -62,10 +62,10 @@ def shrink(record: PartitionRecord, gone: Collection[int], min_in_sync: int) -> 
 
 def with_in_sync(record: PartitionRecord, in_sync: Collection[int]) -> PartitionRecord:
     """Set the in-sync set, in the order of the replicas."""
-    ordered = tuple(each for each in record.replicas if each in in_sync)
+    ordered = tuple([each for each in record.replicas if each in in_sync])
     if ordered == record.in_sync:
         return record
-    return replace(record, in_sync=ordered, partition_epoch=record.partition_epoch + 1)
+    return record._replace(in_sync=ordered, partition_epoch=record.partition_epoch + 1)
 
 
 def min_in_sync_of(record: PartitionRecord, overrides: dict[str, int | bool | str]) -> int:

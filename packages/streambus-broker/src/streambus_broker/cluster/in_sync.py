@@ -6,7 +6,6 @@ due in thousands of sets at once, and each command costs a round of the metadata
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streambus_broker.cluster import commands as c
@@ -78,5 +77,5 @@ def _altered(state: ClusterState, command: c.AlterInSync, able: set[int]) -> Par
     grown = election.with_in_sync(record, wanted | set(record.in_sync))
     gone = set(record.in_sync) - wanted
     altered = election.shrink(grown, gone, election.min_in_sync_of(record, topic.overrides))
-    altered = replace(altered, partition_epoch=record.partition_epoch + 1)
+    altered = altered._replace(partition_epoch=record.partition_epoch + 1)
     return reassignment.finish(altered, able, topic.overrides)

@@ -12,7 +12,6 @@ operator is refused for now.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streambus_broker.cluster import election
@@ -60,8 +59,7 @@ def begin(
     old = settled(record)
     adding = tuple(each for each in target if each not in old)
     removing = tuple(each for each in old if each not in target)
-    moved = replace(
-        record,
+    moved = record._replace(
         replicas=(*target, *removing),
         adding=adding,
         removing=removing,
@@ -80,8 +78,7 @@ def cancel(record: PartitionRecord, able: Collection[int], overrides: Overrides)
     """
     if not record.adding and not record.removing:
         raise CommandError(ErrorCode.NO_REASSIGNMENT, "no reassignment is under way")
-    back = replace(
-        record,
+    back = record._replace(
         replicas=settled(record),
         adding=(),
         removing=(),
@@ -97,8 +94,7 @@ def finish(record: PartitionRecord, able: Collection[int], overrides: Overrides)
     if not (record.adding or record.removing) or not set(record.adding) <= set(record.in_sync):
         return record
     stay = target_of(record)
-    done = replace(
-        record,
+    done = record._replace(
         replicas=stay,
         adding=(),
         removing=(),

@@ -117,7 +117,7 @@ def cancel(state: ClusterState, command: c.CancelReplace) -> ClusterChanges:
     changed: dict[str, dict[int, PartitionRecord]] = {}
     moves = cancelled(state, command.old_id)
     for name, number, record, before in moves:
-        ordered = replace(record, replicas=(*before, *record.adding))
+        ordered = record._replace(replicas=(*before, *record.adding))
         changed.setdefault(name, {})[number] = reassignment.cancel(
             election.with_in_sync(ordered, record.in_sync),
             state.able,

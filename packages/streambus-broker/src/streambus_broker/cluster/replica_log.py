@@ -78,7 +78,8 @@ class ReplicaLog:
                 "remove the data directory, the other replicas have the records",
             ) from exc
         log.high_watermark = max(log.log_start_offset, min(watermark, log.next_offset))
-        learn_producers(tree, log, known_to)
+        if known_to < log.next_offset:
+            learn_producers(tree, log, known_to)
 
     # --- writing -------------------------------------------------------------------------------
 

@@ -228,7 +228,7 @@ class ClusterState(Registry):
             if command.unclean and leader < 0 and record.leader < 0:
                 leader = next((each for each in record.replicas if each in living), -1)
                 if leader >= 0:
-                    record = replace(record, in_sync=(leader,))
+                    record = record._replace(in_sync=(leader,))
                     warnings.append(
                         f"unclean election: broker {leader} leads {name}/{placed.number} although"
                         " it was not in sync; acknowledged records may be lost"
