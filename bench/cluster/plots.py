@@ -62,7 +62,7 @@ def many(costs: Sequence[Cost], name: str = "cluster-partitions") -> Path:
     times.set_ylabel("s")
     times.legend(fontsize=8)
     memory.plot(counts, [cost.memory_mib for cost in costs], marker="o", color=_COLOURS[0])
-    memory.set_ylabel("resident memory of the largest broker, MiB")
+    memory.set_ylabel("MiB resident, the largest broker")
     for axes in (times, memory):
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)

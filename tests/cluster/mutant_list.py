@@ -453,7 +453,8 @@ _PRODUCERS = [
     Mutant(
         "producers-not-recovered",
         "cluster.replica_log",
-        "        learn_producers(tree, log, known_to)\n",
+        "        if known_to < log.next_offset:\n"
+        "            learn_producers(tree, log, known_to)\n",
         "",
         "a restarted broker has forgotten its producers",
     ),

@@ -11,6 +11,7 @@ from streambus_broker.cluster.api import serve_cluster_apis
 from streambus_broker.cluster.fetcher import Fetchers
 from streambus_broker.cluster.group import MetadataGroup, group_name
 from streambus_broker.cluster.identity import keep_group, load_identity, note_damage
+from streambus_broker.cluster.in_sync_requests import InSyncRequests
 from streambus_broker.cluster.member import IncompatibleReleaseError, Member
 from streambus_broker.cluster.node import ClusterNode
 from streambus_broker.cluster.peers import PeerError, connect
@@ -166,7 +167,7 @@ class ClusterBroker(Broker):
         if self.config.join:
             tasks.start_soon(self._be_taken_in)
         tasks.start_soon(self._run_member)
-        tasks.start_soon(self.member.watch_in_sync)
+        tasks.start_soon(InSyncRequests(self.node, self.group).run)
         tasks.start_soon(self.member.control)
         tasks.start_soon(self.member.watch_office)
         tasks.start_soon(self._watch_group)

@@ -1,7 +1,7 @@
 """What a broker does to be one of the cluster, and what the controller does besides.
 
-A broker registers, sends heartbeats and asks for in-sync sets; the controller watches the others'
-sessions and balances leaders.
+A broker registers and sends heartbeats; the controller watches the others' sessions and balances
+leaders.
 
 Every loop here ends only with the broker. What fails is tried again; a refusal that no trying
 mends (another broker has this node id) ends the broker with its reason.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.group import UncertainError
@@ -33,12 +33,9 @@ from streambus_storage import TreeFailedError
 
 if TYPE_CHECKING:
     from streambus_broker.cluster.group import MetadataGroup
-    from streambus_broker.cluster.leader import LeaderReplication
     from streambus_broker.cluster.node import ClusterNode
-    from streambus_broker.cluster.replica import Replica
 
 _PAUSE_S = 0.05
-_IN_SYNC_CHECK_S = 0.1
 _CONTROL_S = 0.05
 _STEP_S = 0.5
 _AWAY_S = 5.0
@@ -48,9 +45,6 @@ _DUPLICATE_PATIENCE_SESSIONS = 4
 _HEARTBEAT_S = 0.15
 _SUSPECT_S = 0.4
 """After a process went: one that lives after all is heard within two heartbeats."""
-
-_ASKED_AT_ONCE = 1_000
-"""In-sync sets in one command: some tens of kilobytes."""
 
 
 class DuplicateBrokerError(BrokerError):
@@ -63,14 +57,6 @@ class IncompatibleReleaseError(BrokerError):
 
 class RemovedBrokerError(BrokerError):
     """This broker was removed from its cluster; start it with an empty directory and ``join``."""
-
-
-class _Asked(NamedTuple):
-    """A request for an in-sync set that is under way."""
-
-    replica: Replica
-    leading: LeaderReplication
-    row: tuple[str, int, int, int, int, tuple[tuple[int, int], ...]]
 
 
 class Member:
@@ -94,8 +80,6 @@ class Member:
         self._group = group
         self._storage_id = storage_id
         self._heartbeat_s = min(_HEARTBEAT_S, session_s / 10)
-        self._asking: set[int] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._term = 0
         self._predecessor: tuple[int | None, int] = (None, 0)
         self._away_since_s: dict[int, float] = {}
@@ -279,77 +263,6 @@ class Member:
         except (CommandError, UncertainError):
             return  # the next round tries again
 
-    # --- leaders of partitions -----------------------------------------------------------------
-
-    async def watch_in_sync(self) -> None:
-        """Ask for other in-sync sets where they are due, for ever."""
-        node = self._node
-        while True:
-            await asyncio.sleep(_IN_SYNC_CHECK_S)
-            node.sessions.sweep()
-            if node.me is None:
-                continue
-            due = self._due(node.loop.time())
-            for first in range(0, len(due), _ASKED_AT_ONCE):
-                asked = due[first : first + _ASKED_AT_ONCE]
-                task = node.loop.create_task(self._ask_in_sync(asked))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-
-    def _due(self, now_s: float) -> list[_Asked]:
-        """The partitions whose in-sync sets should change; it counts as asked from here on."""
-        node, brokers = self._node, self._node.state.brokers
-        living = {
-            each.broker_id for each in brokers.values() if not each.fenced and not each.leaving
-        }
-        due = []
-        for replica in node.replicas.values():
-            leading = replica.leading
-            if leading is None or replica.partition_id in self._asking:
-                continue
-            wanted = _possible(leading, leading.wanted_in_sync(now_s), living)
-            if wanted is None:
-                continue
-            record = replica.record
-            members = tuple((each, brokers[each].epoch) for each in wanted if each in brokers)
-            row = (
-                replica.topic, replica.partition, record.partition_id, record.leader_epoch,
-                record.partition_epoch, members,
-            )  # fmt: skip
-            self._asking.add(replica.partition_id)
-            # From this moment on: a record that were committed before the command is sent, by the
-            # old set alone, would be missing where the new member has not got it.
-            leading.asked(wanted)
-            due.append(_Asked(replica, leading, row))
-        return due
-
-    async def _ask_in_sync(self, asked: list[_Asked]) -> None:
-        rows = tuple(each.row for each in asked)
-        command = c.AlterInSyncs(self._node.config.node_id, rows)
-        try:
-            _settle(asked, await self._group.propose(command))
-        except CommandError:
-            _settle(asked, None)
-        except UncertainError:
-            # It may yet be granted: both sets count until the metadata or a later answer says.
-            await self._ask_again(command, asked)
-        finally:
-            self._asking.difference_update(each.replica.partition_id for each in asked)
-
-    async def _ask_again(self, command: c.AlterInSyncs, asked: list[_Asked]) -> None:
-        while any(each.replica.leading is each.leading for each in asked):
-            await asyncio.sleep(_IN_SYNC_CHECK_S)
-            try:
-                _settle(asked, await self._group.propose(command))
-            except UncertainError:
-                continue
-            except CommandError as error:
-                if error.code != ErrorCode.NO_QUORUM:
-                    _settle(asked, None)  # settled: granted already, or it never will be
-                    return
-            else:
-                return
-
     # --- the controller ------------------------------------------------------------------------
 
     def heartbeat_came(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
@@ -492,29 +405,3 @@ class Member:
                 await self._group.propose(c.LeaveBroker(me.broker_id, me.epoch))
         except (CommandError, UncertainError, TimeoutError) as error:
             self._node.logger.info("leave", f"leadership could not be handed over: {error}")
-
-
-def _possible(
-    leading: LeaderReplication, wanted: tuple[int, ...] | None, living: set[int]
-) -> tuple[int, ...] | None:
-    """Leave out what the controller would refuse; None where nothing is left to ask."""
-    if wanted is None:
-        return None
-    now = leading.in_sync
-    stay = {each for each in wanted if each in now or each in living}
-    missing = leading.min_in_sync - len(stay)
-    if missing > 0:  # the set does not shrink below its minimum
-        stay |= set(sorted(now - stay)[:missing])
-    return None if stay == now else tuple(sorted(stay))
-
-
-def _settle(asked: list[_Asked], codes: list[int] | None) -> None:
-    """Tell leaders what was refused; what was granted they hear from the metadata.
-
-    Args:
-        asked: What was asked.
-        codes: The answer for each, 0 for granted; None where all were refused.
-    """
-    for place, each in enumerate(asked):
-        if codes is None or codes[place]:
-            each.leading.refused()
