@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Mutant(NamedTuple):
-    """One change to one module of the broker."""
-
-    name: str
-    module: str
-    """Below ``streambus_broker``."""
-    old: str
-    """Found exactly once in the module."""
-    new: str
-    effect: str
-
+from tests.cluster.mutant import Mutant
+from tests.cluster.mutant_list_leases import LEASES, MOVES
 
 _DURABILITY = [
     Mutant(
@@ -500,4 +488,6 @@ _FOLLOWER_READS = [
     ),
 ]
 
-MUTANTS = [*_DURABILITY, *_COMMIT, *_ELECTION, *_LOGS, *_PRODUCERS, *_FOLLOWER_READS]
+MUTANTS = [
+    *_DURABILITY, *_COMMIT, *_ELECTION, *LEASES, *MOVES, *_LOGS, *_PRODUCERS, *_FOLLOWER_READS,
+]  # fmt: skip

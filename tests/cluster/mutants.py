@@ -21,12 +21,14 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.cluster.mutant_list import MUTANTS, Mutant
+from tests.cluster.mutant_list import MUTANTS
 from tests.cluster.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
+
+    from tests.cluster.mutant import Mutant
 
 CPU_SECONDS_MAX = 60
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "cluster-mutants.md"

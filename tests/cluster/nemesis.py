@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.support.history import Sent
     from tests.support.simulation import SimulatedProcess, Simulation
 
+    MemberAction = Literal["promote", "demote"]
     Effect = Literal["none", "partial", "done", "lost"]
 
 _FAULTY = (
@@ -449,14 +450,17 @@ class Nemesis:
 
     def _storages_are_known(self) -> bool:
         """Whether the metadata group would notice that a voter lost its disk (docs/raft.md)."""
+        voters = {host.node_id for host in self.hosts.all if not host.joins}
         for host in self.hosts.all:
-            if host.joins:
-                continue
             if host.node is None or host.broker is None:
-                return False
+                if host.node_id in voters:
+                    return False
+                continue
             status = host.broker.group.server.metrics().status
-            known = status.membership.storages
-            if len(known) < self.shape.voters or status.commit < status.membership_index:
+            voters |= set(status.membership.voters)
+            known = dict(status.membership.storages)
+            behind = status.commit < status.membership_index
+            if host.node_id in voters and (behind or not voters <= set(known)):
                 return False
         return True
 
@@ -475,6 +479,18 @@ class Nemesis:
         partition = self._random.randrange(self.shape.partitions)
         where = TopicPartition(TOPIC, partition)
         self._ask(lambda admin: admin.reassign({where: target}))
+        if self._random.random() < 0.3:
+            self._later(self._call_off(lambda admin: admin.reassign({where: None})))
+
+    async def _vote(self) -> None:
+        """A broker gets a vote, or loses it."""
+        action: MemberAction = self._random.choice(("promote", "demote"))
+        node_id = self._any().node_id
+        self._ask(lambda admin: admin.alter_member(node_id, action))
+
+    async def _call_off(self, request: Any) -> None:
+        await asyncio.sleep(self._random.random())
+        self._ask(request)
 
     def _ask(self, request: Any) -> None:
         random = Random(self._random.random())

@@ -41,6 +41,7 @@ SOMETIMES = {
     "transfer": 0.7,
     "elect": 0.7,
     "reassign": 1.0,
+    "vote": 0.5,
 }
 """Kind of trouble → how often, compared with the others; `Nemesis` has a method for each."""
 
@@ -103,7 +104,7 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         duration_s: Virtual seconds of trouble; None draws them too.
     """
     voters, joined = random.choices(
-        ((3, 0), (3, 1), (3, 2), (5, 0)), (0.8, 0.08, 0.06, 0.06)
+        ((3, 0), (3, 1), (3, 2), (5, 0)), (0.75, 0.13, 0.06, 0.06)
     )[0]  # fmt: skip
     factor = 5 if voters + joined == 5 and random.random() < 0.4 else 3
     if duration_s is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.mutant_list import MUTANTS, Mutant
+from tests.cluster.mutant import Mutant
+from tests.cluster.mutant_list import MUTANTS
 from tests.cluster.mutants import changed_functions
 
 
