@@ -8,8 +8,8 @@ LEASES = [
     Mutant(
         "appends-without-lease",
         "cluster.produce",
-        "        if node.lapsed():\n",
-        "        if False:\n",
+        "replica.leading is None or node.closing or node.lapsed():\n",
+        "replica.leading is None or node.closing:\n",
         "a leader takes records although others may lead by now",
     ),
     Mutant(
