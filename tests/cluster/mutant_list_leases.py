@@ -103,7 +103,7 @@ MOVES = [
     ),
     Mutant(
         "asked-for-does-not-count-yet",
-        "cluster.member",
+        "cluster.in_sync_requests",
         "            leading.asked(wanted)\n",
         "",
         "while a leader asks for several in-sync sets at once, records are committed without those"
