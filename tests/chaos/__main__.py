@@ -15,6 +15,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from streambus_broker.demo.cluster import ClusterProcesses, local_addresses
 from streambus_broker.demo.server import BrokerDiedError
 from streambus_client import Admin
+from streambus_client.errors import ClientError
 from tests.chaos import disk, network, pinned, tools
 from tests.chaos.disk import SmallDisk
 from tests.chaos.faults import ALL_FAULTS, NETWORK_FAULTS, Faults
@@ -109,7 +111,7 @@ class Run:
             ends_s = time.monotonic() + options.minutes * 60
             while time.monotonic() < ends_s and not self.problems:
                 time.sleep(self._dice.uniform(0.5, 1.5) * options.every)
-                self._fault(load, self._dice.choice(kinds))
+                self._try_fault(load, self._dice.choice(kinds))
                 self.problems += self.faults.problems
         finally:
             counted.set()
@@ -131,6 +133,13 @@ class Run:
             now = load.acknowledged
             self.seconds.append(now - before)
             before = now
+
+    def _try_fault(self, load: Load, kind: str) -> None:
+        """Where it cannot be made or mended the run ends, and what was promised is judged."""
+        try:
+            self._fault(load, kind)
+        except (BrokerDiedError, ClientError, OSError, subprocess.SubprocessError) as error:
+            self.problems.append(f"{kind} could not be made or mended: {error}")
 
     def _fault(self, load: Load, kind: str) -> None:
         self.counts[kind] += 1

@@ -36,6 +36,7 @@ ALL_FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CALL_FAULTS, *CLO
 
 _BLIP_S = 0.043
 _FULL_S = 6.0
+_WHOLE_S_MAX = 60.0
 _LINGER_S = 2.0
 """How long a client stays with a broker that is back, and could answer what it may not."""
 _CLOCKS = ("+1h", "-1h", "+1y", "-1y")
@@ -137,7 +138,7 @@ class Faults:
         for server in self._cluster.servers.values():
             server.stop()
             server.start()
-            self._cluster.wait_in_sync()
+            self._cluster.wait_in_sync(_WHOLE_S_MAX)
         return "rolling restart"
 
     def _damage(self) -> str:
