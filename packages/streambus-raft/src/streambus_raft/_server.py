@@ -424,10 +424,10 @@ class RaftServer:
         """Describe this node at this moment. Cost: a copy of what the core knows.
 
         Raises:
-            StoppedError: the server was never started.
+            StoppedError: the server was never started, or reads its log at the moment.
         """
-        if self._stopped == "it was not started":
-            raise StoppedError(self._stopped)
+        if not hasattr(self, "_engine"):
+            raise StoppedError(self._stopped or "it was not started")
         driver = self._engine.driver
         return ServerMetrics(
             status=driver.core.status(),

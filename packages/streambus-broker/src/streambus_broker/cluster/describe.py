@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from streambus_broker.cluster import votes
 from streambus_broker.cluster.election import min_in_sync_of
-from streambus_protocol import ClusterMember, DescribeClusterResponse, PartitionTrouble
+from streambus_protocol import (
+    ClusterMember,
+    DescribeClusterResponse,
+    ErrorCode,
+    PartitionTrouble,
+)
+from streambus_raft.errors import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +61,12 @@ def troubles(state: ClusterState) -> Iterator[PartitionTrouble]:
 
 
 def describe_cluster(state: ClusterState, group: MetadataGroup) -> DescribeClusterResponse:
-    """The answer to DESCRIBE_CLUSTER."""
+    """The answer to DESCRIBE_CLUSTER; before this broker takes part, only what group it is of."""
+    try:
+        status = group.server.metrics().status
+    except StoppedError:
+        error, detail = ErrorCode.NO_QUORUM, "this broker is starting"
+        return DescribeClusterResponse(error, detail, "", group.name, -1, 0, 0, (), 0, ())
     leaders: dict[int, int] = {}
     replicas: dict[int, int] = {}
     partitions = 0
@@ -65,7 +76,6 @@ def describe_cluster(state: ClusterState, group: MetadataGroup) -> DescribeClust
             leaders[record.leader] = leaders.get(record.leader, 0) + 1
             for each in record.replicas:
                 replicas[each] = replicas.get(each, 0) + 1
-    status = group.server.metrics().status
     membership = status.membership
     members = []
     for broker in sorted(state.brokers.values(), key=lambda each: each.broker_id):
