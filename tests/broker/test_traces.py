@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +16,7 @@ from streambus_broker.broker import Broker
 from streambus_broker.observe.traces import Traces
 from streambus_client import Admin
 from streambus_protocol import ApiKey, TraceContext
+from tests.broker.collector import running_collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,48 +76,20 @@ def test_a_request_without_a_context_and_one_that_fails_have_spans(
     assert not failed.status.is_ok
 
 
-class Collector(BaseHTTPRequestHandler):
-    bodies: list[tuple[str, bytes]]
-    arrived: threading.Event
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.bodies.append((self.path, body))
-        self.send_response(200)
-        self.end_headers()
-        self.arrived.set()
-
-    def log_message(self, *_: object) -> None:  # what it would write to stderr
-        pass
-
-
-@contextlib.contextmanager
-def collector() -> Iterator[tuple[str, list[tuple[str, bytes]], threading.Event]]:
-    received: list[tuple[str, bytes]] = []
-    arrived = threading.Event()
-    handler = type("Handler", (Collector,), {"bodies": received, "arrived": arrived})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", received, arrived
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_a_broker_exports_to_a_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = BrokerConfig(
         data_dir=str(tmp_path / "data"), listen="127.0.0.1:0", http="off", tracing="otlp"
     )
-    with collector() as (endpoint, received, arrived):
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    with running_collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
         with EmbeddedBroker(config) as broker, Admin(broker.address) as admin:
-            while not arrived.wait(timeout=0.05):  # tracing begins after the data port is open
+            while not collector.arrived.wait(
+                timeout=0.05
+            ):  # tracing begins after the data port is open
                 admin.list_topics()
-    assert {path for path, _ in received} == {"/v1/traces"}
-    assert any(b"streambus metadata" in body for _, body in received)
+    assert collector.paths == {"/v1/traces"}
+    assert "streambus metadata" in {span.name for span in collector.spans}
 
 
 def test_tracing_without_its_packages_is_refused_before_anything_is_made(

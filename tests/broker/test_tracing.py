@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from opentelemetry import trace
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 
 from streambus_broker import EmbeddedBroker
 from streambus_client import Admin, AsyncProducer, Consumer, Producer
+from tests.broker.collector import running_collector
 from tests.broker.conftest import config_for, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-class Collector(ThreadingHTTPServer):
-    """An OTLP endpoint that keeps the spans it is sent."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Receive)
-        self.spans: list[tuple[str, str, str]] = []
-
-
-class _Receive(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        request = ExportTraceServiceRequest()
-        request.ParseFromString(self.rfile.read(int(self.headers["Content-Length"])))
-        assert isinstance(self.server, Collector)
-        for resource in request.resource_spans:
-            for scope in resource.scope_spans:
-                self.server.spans += [
-                    (span.name, span.trace_id.hex(), span.parent_span_id.hex())
-                    for span in scope.spans
-                ]
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    from tests.broker.collector import Collector
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,15 +29,9 @@ def provider() -> None:
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running_collector() as running:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", running.endpoint)
+        yield running
 
 
 def test_trace_reaches_the_collector_and_the_reader(tmp_path: Path, collector: Collector) -> None:
@@ -99,11 +67,11 @@ def test_trace_reaches_the_collector_and_the_reader(tmp_path: Path, collector: C
         version, found_trace, span_id, _ = parent.decode().split("-")
         assert (version, found_trace) == ("00", trace_id)
         parents.add(span_id)
-    produced = [one for one in collector.spans if one[0] == "streambus produce"]
-    produced = [one for one in produced if one[2]]
-    assert {found_trace for _, found_trace, _ in produced} == {trace_id}
+    produced = [one for one in collector.spans if one.name == "streambus produce"]
+    produced = [one for one in produced if one.parent_id]
+    assert {one.trace_id for one in produced} == {trace_id}
     assert len(produced) == 2, "one for each send; a batch has no one trace"
-    assert {parent for *_, parent in produced} <= parents
+    assert {one.parent_id for one in produced} <= parents
 
 
 def test_trace_of_a_producer_without_tracing_leaves_records_alone(broker: EmbeddedBroker) -> None:
