@@ -36,7 +36,7 @@ ALL_FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CALL_FAULTS, *CLO
 
 _BLIP_S = 0.043
 _FULL_S = 6.0
-_WHOLE_S_MAX = 60.0
+_WHOLE_S_MAX = 120.0
 _LINGER_S = 2.0
 """How long a client stays with a broker that is back, and could answer what it may not."""
 _CLOCKS = ("+1h", "-1h", "+1y", "-1y")

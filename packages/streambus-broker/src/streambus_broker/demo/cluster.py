@@ -19,7 +19,7 @@ from streambus_client.errors import ClientError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_FORM_TIMEOUT_S = 30.0
+_FORM_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _PATIENT = ("--broker-session-ms", "6000")
 """A machine that is busy with other things shall not look like death; a process that was killed
