@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "packages" / "streambus-raft"
 
 def run(*arguments: str | Path) -> str:
     command = [sys.executable, "-W", "error", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
