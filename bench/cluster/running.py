@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streambus_broker.demo.cluster import ClusterProcesses, local_addresses
 from streambus_client import Admin
-from streambus_client.errors import ClientError
+from streambus_client.errors import ClientError, TopicExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +53,10 @@ def cluster(directory: str, partitions: int = 1) -> Iterator[ClusterProcesses]:
 
 def create_topic(brokers: ClusterProcesses, partitions: int) -> None:
     """Create the topic."""
-    with Admin(brokers.address, request_timeout_ms=60_000) as admin:
+    with (
+        Admin(brokers.address, request_timeout_ms=60_000) as admin,
+        contextlib.suppress(TopicExistsError),  # by an attempt that was not answered in time
+    ):
         admin.create_topic(TOPIC, partitions=partitions, replication_factor=REPLICAS)
 
 
