@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streambus_broker.metadata.records import TopicRecord
 
 
-def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
     """Wait for something that comes by itself, and fail if it does not."""
     ends_s = time.monotonic() + timeout_s
     while not holds():

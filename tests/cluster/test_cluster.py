@@ -124,7 +124,7 @@ def test_a_broker_that_lost_its_disk_is_rebuilt(cluster: Cluster) -> None:
     state = cluster.broker(1).node.state
     wait_until(lambda: state.brokers[3].fenced, "the loss noticed")
     cluster.start(3)
-    wait_until(lambda: cluster.broker(3).health().ready, "the empty broker taken in", 30)
+    wait_until(lambda: cluster.broker(3).health().ready, "the empty broker taken in")
     wait_until(lambda: len(cluster.record("t")[1]) == 3, "the empty broker in sync")
     assert cluster.broker(3).node.logs["t", 0].next_offset == 20
 
