@@ -95,7 +95,7 @@ class Watch:
                     f"broker {host.node_id} took {number} back from {lowest[log]} to {watermark}"
                 )
             lowest[log] = watermark
-            end = self._ends.get(log, 0)
+            end = self._ends.get(log, log.next_offset)  # what it was opened with is no news
             if log.next_offset < end:
                 self.suspicious = _LOOKS_AFTER_TRUNCATION
             elif log.next_offset > end and replica.leading is not None:
