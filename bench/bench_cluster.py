@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from bench.cluster import catching_up, failover, latency, partitions, plots
 from bench.report import Report
+from streambus_broker.demo.server import BrokerDiedError
+from streambus_client.errors import ClientError
 
 if TYPE_CHECKING:
     from bench.report import Row
@@ -47,7 +49,7 @@ def main(arguments: list[str]) -> int:
         "kills": given.kills, "gigabytes": given.gigabytes, "kills_each": given.kills_each,
     }  # fmt: skip
     report = Report("cluster", title="Three brokers, one machine", options=options)
-    save = not given.no_save
+    save, failed = not given.no_save, False
 
     def add(part: str, rows: list[Row]) -> None:
         report.add(*(replace(row, part=part) for row in rows))
@@ -67,8 +69,13 @@ def main(arguments: list[str]) -> int:
     if "partitions" in given.only:
         costs = []
         for count in sorted(given.partitions):
-            costs.append(partitions.measure(count, given.kills_each))
-            add("partitions", partitions.rows(costs[-1]))
-        if save:
+            try:
+                costs.append(partitions.measure(count, given.kills_each))
+            except (ClientError, BrokerDiedError, TimeoutError) as error:
+                print(f"{count:,} partitions could not be measured: {error}", flush=True)
+                failed = True
+            else:
+                add("partitions", partitions.rows(costs[-1]))
+        if save and costs:
             plots.many(costs)
-    return report.finish(save=save)
+    return report.finish(save=save) or failed
