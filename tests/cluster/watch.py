@@ -60,6 +60,7 @@ class Watch:
         self._history = history
         self._leaders: dict[tuple[int, int], tuple[int, int]] = {}
         self._ends: dict[PartitionLog, int] = {}
+        self._led: dict[PartitionLog, int] = {}  # in which epoch its broker led it; -1 for none
         self.suspicious = 0
         self.reads = FollowerReads(hosts, history)
         self._minimum = hosts.shape.replication_factor // 2 + 1
@@ -98,8 +99,9 @@ class Watch:
             end = self._ends.get(log, log.next_offset)  # what it was opened with is no news
             if log.next_offset < end:
                 self.suspicious = _LOOKS_AFTER_TRUNCATION
-            elif log.next_offset > end and replica.leading is not None:
+            elif log.next_offset > end and self._led.get(log) == log.leader_epoch:
                 self._look_at_append(host, node, replica)
+            self._led[log] = -1 if replica.leading is None else log.leader_epoch
             self._ends[log] = log.next_offset
             if watermark > watermarks[number]:
                 watermarks[number] = watermark
