@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,16 @@ from streambus_client._encoding import encode_pending
 from streambus_client._idempotence import EPOCH_MAX, Sequencer, Verdict, judge
 from streambus_client._operations import Session
 from streambus_client._options import ClientOptions, ProducerOptions
-from streambus_client._producing import ProducerCore
+from streambus_client._producing import OneRecord, ProducerCore, send_one
 from streambus_client._types import TopicPartition
 from streambus_client.errors import ClientError, ConnectionLostError, InvalidArgumentError
 from streambus_protocol import (
     ErrorCode,
     ProducedPartition,
     ProduceResponse,
+    ProducerStamp,
     decode_columns,
+    encode_batch,
     read_batch_header,
 )
 from tests.client.both import SHELLS, Shell, ready, run_on
@@ -66,6 +69,15 @@ def test_a_sequencer_ends_with_its_last_epoch() -> None:
     sequencer.restart(WHERE)
     assert not sequencer.exhausted
     sequencer.restart(WHERE)
+    assert sequencer.exhausted
+
+
+def test_an_id_that_somebody_else_has_written_under_is_given_up() -> None:
+    sequencer = Sequencer(7)
+    sequencer.stamp(WHERE, 1)
+    sequencer.refused(WHERE, ErrorCode.UNKNOWN_PRODUCER_ID)
+    assert not sequencer.exhausted
+    sequencer.refused(WHERE, ErrorCode.INVALID_PRODUCER_EPOCH)
     assert sequencer.exhausted
 
 
@@ -344,6 +356,38 @@ def test_threads_that_send_at_once_double_nothing(proxied: tuple[SwallowingProxy
     for sender in range(4):
         mine = [value for value in values if value.startswith(b"%d-" % sender)]
         assert mine == [b"%d-%d" % (sender, number) for number in range(15)]
+
+
+def test_forged_epochs_of_an_id_cost_its_owner_no_record(address: str) -> None:
+    """Somebody writes under the ids of a producer, in their last epoch: it goes on with others."""
+    with Admin(address) as admin, Producer(address) as producer:
+        admin.create_topic("forged")
+        producer.send("forged", b"0")
+        producer.submit("forged", b"1").result()
+        background = producer._core.sender.sequencer
+        assert background is not None
+        ids = {producer._sequencers[0].producer_id, background.producer_id}
+        for producer_id in ids:
+            stamp = ProducerStamp(producer_id, EPOCH_MAX, 0)
+            batch = encode_batch([b"forged"], base_timestamp_ms=0, producer=stamp)
+
+            def encode(_: ProducerStamp, batch: bytes = batch) -> bytes:
+                return batch
+
+            record = OneRecord(
+                TopicPartition("forged", 0),
+                encode,
+                -1,
+                1_000,
+                time.monotonic() + 20,
+                None,
+            )
+            producer._run(send_one(producer._session, record))
+        assert producer.send("forged", b"4").offset == 4
+        assert producer.submit("forged", b"5").result().offset == 5
+        assert producer.send("forged", b"6").offset == 6
+        assert values_of(address, "forged") == [b"0", b"1", b"forged", b"forged", b"4", b"5", b"6"]
+        admin.delete_topic("forged")
 
 
 def test_a_topic_made_anew_does_not_stop_its_producer(address: str) -> None:

@@ -70,6 +70,41 @@ def test_clients_live_through_a_kill(name: str, broker_process: BrokerProcess) -
 
 
 @pytest.mark.parametrize("name", PROCESS_SHELLS)
+def test_idempotent_producers_write_once_through_a_kill(
+    name: str, broker_process: BrokerProcess
+) -> None:
+    """Retries on, SIGKILL with batches under way: the log holds every record once, in order.
+
+    A broker that starts again knows its producers from its log alone.
+    """
+    broker = broker_process
+    topic = broker.new_topic()
+
+    async def scenario(shell: Shell) -> None:
+        offsets: list[int] = []
+        async with shell.producer(broker.address, linger_ms=1, **FAST) as producer:
+            futures = []
+            for number in range(200):
+                if number == 100:
+                    broker.kill()
+                    broker.start()
+                if number % 3:
+                    futures.append(await ready(producer.submit(topic, b"%d" % number)))
+                else:
+                    offsets.append((await ready(producer.send(topic, b"%d" % number))).offset)
+            offsets += [(await ready(future.result())).offset for future in futures]
+        async with shell.consumer(broker.address, topic, start="earliest", **FAST) as consumer:
+            end = sum((await ready(consumer.latest())).values())
+            seen: list[int] = []
+            while len(seen) < end:
+                seen += [int(one.value) for one in await ready(consumer.poll(timeout=5.0))]
+        assert seen == list(range(200))
+        assert sorted(offsets) == list(range(200))
+
+    run_on(name, scenario)
+
+
+@pytest.mark.parametrize("name", PROCESS_SHELLS)
 def test_send_waits_for_a_broker_that_is_late(name: str, broker_process: BrokerProcess) -> None:
     broker = broker_process
     topic = broker.new_topic()

@@ -33,7 +33,7 @@ def test_followers_that_connect_anew_again_and_again_stay_in_sync(tmp_path: Path
         assert leading is not None
         wait_until(
             lambda: all(
-                known.durable == leading.log_end >= 5 for known in leading.followers.values()
+                known.durable == leading.log_end == 5 for known in leading.followers.values()
             ),
             "every follower known to hold everything",
         )

@@ -52,7 +52,8 @@ class Sequencer:
         epoch: the first that may be used.
 
     Attributes:
-        exhausted: no epoch is left for some partition; take a sequencer with a new id.
+        exhausted: no epoch is left for some partition, or another has written under this id; no
+            further number may be given: take a sequencer with a new id.
     """
 
     __slots__ = ("_epoch", "_marks", "exhausted", "producer_id")
@@ -83,6 +84,16 @@ class Sequencer:
         epoch = mark[0] + 1
         self._marks[where] = (min(epoch, EPOCH_MAX), 0)
         if epoch > EPOCH_MAX:
+            self.exhausted = True
+
+    def refused(self, where: TopicPartition, code: int) -> None:
+        """Go on in the next epoch, after a batch was refused with ``code``.
+
+        A newer epoch of this id, which we never used, was forged by somebody: then the id is
+        given up, rather than all the epochs up to that one tried.
+        """
+        self.restart(where)
+        if code == ErrorCode.INVALID_PRODUCER_EPOCH:
             self.exhausted = True
 
 

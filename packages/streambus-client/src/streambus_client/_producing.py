@@ -328,6 +328,8 @@ def send_numbered(
     backoff = session.backoff()
     while True:
         if stamp is None:
+            if sequencer.exhausted:
+                sequencer = yield from new_sequencer(session, record.deadline)
             stamp = sequencer.stamp(record.where, 1)
         try:
             return (yield from _send_batch(session, record, stamp, attempt_failed))
@@ -340,7 +342,7 @@ def send_numbered(
             now = session.clock()
             if verdict is Verdict.UNKNOWN or now >= record.deadline:
                 raise
-            sequencer.restart(record.where)
+            sequencer.refused(record.where, error.code)
             stamp, uncertain = None, False
         yield Pause(min(backoff.next_wait_s(), record.deadline - now))
 

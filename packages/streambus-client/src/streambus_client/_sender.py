@@ -294,19 +294,22 @@ class Sender:
             return self._accumulator.acknowledge(batch, -1)
         if verdict is Verdict.UNKNOWN:
             return self._give_up(batch, error)
-        self._restart(batch)
+        self._restart(batch, code)
         return self._again(batch, error, now)
 
     def _give_up(self, batch: PendingBatch, error: ClientError) -> Callbacks:
         self._restart(batch)
         return self._accumulator.fail(batch, error)
 
-    def _restart(self, batch: PendingBatch) -> None:
+    def _restart(self, batch: PendingBatch, code: int = ErrorCode.NONE) -> None:
         """Number a partition anew from this batch on; those behind it may have numbers already."""
         if batch.stamp is None or self.sequencer is None:
             return
         where = TopicPartition(batch.topic, batch.partition)
-        self.sequencer.restart(where)
+        if batch.stamp.producer_id == self.sequencer.producer_id:
+            self.sequencer.refused(where, code)
+        else:  # the refusal says nothing of the id that came after it
+            self.sequencer.restart(where)
         for each in (batch, *self._accumulator.of_partition(where)):
             each.stamp = each.encoded = None
             each.uncertain = False

@@ -278,7 +278,8 @@ class Producer(BlockingClient):
                 except BrokerError as error:
                     if sequencer is None or error.code not in SEQUENCE_CODES:
                         raise
-                    sequencer.restart(lane.where)  # a first attempt: so it is not in the log
+                    # A first attempt: so it is not in the log.
+                    sequencer.refused(lane.where, error.code)
                     offset = stamp = None
                 if offset is not None:
                     return offset
