@@ -320,22 +320,20 @@ def test_helper_ends_when_its_tree_goes_in_the_middle(tmp_path: Path, in_threads
         with LSMTree.open(path, Options(helper_processes=False)) as tree:
             for number in range(COUNT):
                 tree.put(b"%05d" % number, b"v")
-            helper = helpers(tree)[0]
-            helper._unable = False
-            job = tree._flusher._job(tree._store.present().active)
-            assert job is None, "nobody knows how long a segment is that is still written to"
             store = tree._store
+            assert store.segment_length(1) is None, "it is still written to"
             length = store.target[0].file.size
             job = _jobs.FlushJob(path, _worker_process.portable(store.options), 1, length, 1, COUNT)
+            helper = _worker_process.Helper(store)  # one of the test's own: no worker has it
             requests, answers = helper._start()
             if after != "nothing":
                 _worker_process_main.send(requests, pickle.dumps(job))
             if after == "number":
                 assert pickle.loads(_worker_process_main.receive(answers)) == ("number", None)
-            [process] = running(tree)
+            process = helper._process
+            assert process is not None
             process.kill()
             process.wait(30)
-            helper._process = None
 
 
 def test_full_disk_is_told_by_the_helper(
