@@ -314,6 +314,14 @@ MUTANTS = [
         "tests/raft/test_scenarios_storage.py::test_20_replaced_disk_does_not_count",
     ),
     Mutant(
+        "session-outlives-its-disk",
+        "_replication",
+        "        renew_sessions(node, before)\n",
+        "",
+        "a disk that is gone is registered again, and the new one stays a stranger",
+        "tests/raft/test_scenarios_storage.py::test_20_disk_that_is_gone_is_not_written_down_again",
+    ),
+    Mutant(
         "voter-judges-its-own-storage",
         "_election",
         "    if granted and not message.pre_vote:",

@@ -138,6 +138,21 @@ def test_20_replaced_disk_neither_counts_nor_campaigns_once_it_knows() -> None:
     assert box.role == Role.FOLLOWER
 
 
+def test_20_disk_that_is_gone_is_not_written_down_again() -> None:
+    """Found by seed 1004746: the leader still knew the old disk, and registered it once more."""
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    cluster.tick(5)
+    cluster.isolate(3)
+    replace_disk(cluster, 3)
+    leader.core.propose_membership([Change(ChangeKind.LEARNER, NodeId(3))])
+    cluster.tick(30)  # time enough to register whoever is known
+    cluster.heal()
+    cluster.tick(30)
+    assert leader.core.status().membership.storage_of(NodeId(3)) == 900
+    assert not leader.core.status().members[NodeId(3)].foreign
+
+
 def test_20_voter_taken_in_again_that_has_not_heard_of_it_votes() -> None:
     """Found by seed 1025058: its own log still called it a stranger, and its vote was needed."""
     cluster = Cluster()
