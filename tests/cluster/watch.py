@@ -4,6 +4,8 @@ Looked at every few milliseconds of virtual time, and before a broker is killed:
 
 - A broker's high watermark never goes back while it lives, and never lies beyond its log's end.
 - In one leader epoch at most one broker leads a partition.
+- Whoever is in sync, by the newest metadata that any broker ever had, holds everything that was
+  ever committed: so whoever is elected next does.
 - What a broker knows beside a log (leader epochs, producers, batches in memory) speaks of nothing
   beyond the log's end.
 - Where any broker knows that a living one's session is over, that one's lease is over too, whether
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.cluster.replica import Replica
     from streambus_broker.log.partition import PartitionLog
+    from streambus_broker.metadata.records import PartitionRecord
     from tests.cluster.hosts import Host, Hosts
     from tests.support.history import History, Sent
 
@@ -60,6 +63,7 @@ class Watch:
         self._history = history
         self._leaders: dict[tuple[int, int], tuple[int, int]] = {}
         self._ends: dict[PartitionLog, int] = {}
+        self._newest: dict[int, PartitionRecord] = {}
         self._led: dict[PartitionLog, int] = {}  # in which epoch its broker led it; -1 for none
         self.suspicious = 0
         self.reads = FollowerReads(hosts, history)
@@ -76,6 +80,7 @@ class Watch:
             await asyncio.sleep(_PAUSE_S)
             for host in self._hosts.all:
                 self.look(host)
+            self._look_at_in_sync_sets()
             if self.suspicious:
                 self.suspicious -= 1
                 self.look_at_disks()
@@ -89,6 +94,9 @@ class Watch:
         for replica in list(node.replicas.values()):
             log, number = replica.stored.log, replica.partition
             watermark = log.high_watermark
+            known = self._newest.get(number)
+            if known is None or known.partition_epoch < replica.record.partition_epoch:
+                self._newest[number] = replica.record
             if watermark > log.next_offset:
                 raise CheckFailedError(f"broker {host.node_id} has {watermark} committed in {log}")
             if watermark < lowest.get(log, 0):
@@ -110,6 +118,19 @@ class Watch:
                 self._look_at_leader(host, replica)
             self._look_beside(host, replica)
         self._look_at_lease(host, node)
+
+    def _look_at_in_sync_sets(self) -> None:
+        for number, record in self._newest.items():
+            watermark = self._history.watermarks[number]
+            for member in record.in_sync:
+                host = self._hosts.hosts[member]
+                held = None if host.node is None else host.node.replicas.get(record.partition_id)
+                if held is None or not _is_sound(host) or held.stored.durable >= watermark:
+                    continue
+                raise CheckFailedError(
+                    f"broker {member} is in sync for partition {number} with"
+                    f" {held.stored.durable} of {watermark} committed records"
+                )
 
     # --- leases --------------------------------------------------------------------------------
 
