@@ -52,7 +52,8 @@ Read from the code, not proved:
 - `old-producer-epoch-accepted`: a batch has to arrive after its producer has given it up (four
   seconds) and begun a new epoch; no connection is held for so long and lives.
 - `grants-while-it-fences`, `past-life-judges-the-new`: a heartbeat has to come while the command
-  that fences its sender is on its way. Held by `tests/cluster/test_sessions.py` and `tests/cluster/test_lease.py`.
+  that fences its sender is on its way. Held by `tests/cluster/test_sessions.py` and
+  `tests/cluster/test_lease.py`.
 
 ## Not counted
 
