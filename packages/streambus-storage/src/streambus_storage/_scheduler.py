@@ -13,16 +13,24 @@ Duties on both sides:
   of one worker's step never overlap.
 - A condition given to `wait` is read without a lock and must have no side effect; whoever
   makes it true calls `notify` afterwards.
+- A step handles the errors that it knows of. One that raises all the same is logged and tried again
+  later: work that nobody does any more would stall every writer for good.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+logger = logging.getLogger("streambus_storage")
+
 Step = Callable[[], bool]
+
+RETRY_SECONDS = 0.5
+"""A step that raised what nobody expected is tried again so much later."""
 
 
 class Worker(Protocol):
@@ -107,7 +115,13 @@ class ThreadWorker:
                 if self._stopped:
                     return
                 self._due = None
-            if self._step():
+            try:
+                more = self._step()
+            except Exception:
+                logger.exception("%s met an unexpected error, and tries again", self._name)
+                self.wake(RETRY_SECONDS)
+                continue
+            if more:
                 self.wake()
 
 
