@@ -28,6 +28,7 @@ def test_whoever_is_in_sync_has_what_is_committed_at_every_moment(seed: int) -> 
         await cluster.clients.create_topic(replication_factor=3)
         writing = asyncio.create_task(cluster.clients.produce(0, Writing("all", 2000)))
         for _ in range(6):
+            await cluster.until(lambda: look() == 3, "somebody leads, with all in sync")
             leader, follower = roles()
             ways = [(leader, follower), (follower, leader)]
             for way in ways:
