@@ -326,12 +326,15 @@ def test_bug_in_the_background_leaves_no_future_hanging(
     address: str, new_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = new_topic()
+    before = set(threading.enumerate())
     with Producer(address, acks=1, buffer_bytes_max=1000, batch_bytes_max=100) as producer:
         monkeypatch.setattr(producer._core.sender, "take", lambda *_: 1 // 0)
         future = producer.submit(topic, b"x")
         assert "ZeroDivisionError" in str(future.exception(timeout=20))
         with pytest.raises(ClientError, match="background failed"):
             producer.submit(topic, b"y")
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)  # its end is told of here, and not in the test that comes next
 
 
 def test_interrupted_send_is_not_taken_for_the_next(broker_process: BrokerProcess) -> None:
