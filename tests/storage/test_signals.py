@@ -72,8 +72,8 @@ def writes(source: random.Random) -> Iterator[dict[bytes, bytes]]:
         number += count
 
 
-# A signal that comes while a callback of the garbage collector runs (hypothesis has one) raises there;
-# the interpreter ignores that, and the write goes on as if there had been none.
+# A signal during a callback of the garbage collector (hypothesis has one) raises there, and the
+# interpreter ignores that: the write goes on as if there had been none.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("memtable_bytes", [1 << 20, 1 << 30])
 def test_interrupted_writes_are_done_or_not_and_harm_no_other(
