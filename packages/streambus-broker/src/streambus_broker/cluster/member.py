@@ -83,6 +83,7 @@ class Member:
         self._term = 0
         self._predecessor: tuple[int | None, int] = (None, 0)
         self._away_since_s: dict[int, float] = {}
+        self._gone_in: dict[int, int] = {}  # broker to the epoch of the session that it died in
         self._refused_since_s: float | None = None
 
     # --- a broker among others -----------------------------------------------------------------
@@ -295,6 +296,9 @@ class Member:
 
     def process_gone(self, broker_id: int) -> None:
         """A broker's connection broke, and nobody listens at its address: it is likely dead."""
+        record = self._node.state.brokers.get(broker_id)
+        if record is not None:
+            self._gone_in[broker_id] = record.epoch
         if self._group.is_controller:
             self.sessions.suspect(broker_id, self._node.steady_s())
 
@@ -337,11 +341,18 @@ class Member:
             self.office.left()
 
     def _suspect_at_first(self, now_s: float) -> None:
-        """Of whom a new controller need not wait for a whole session."""
+        """Of whom a new controller need not wait for a whole session.
+
+        Whoever it has heard of already has a lease from it, and is not what it was before: it has
+        come back.
+        """
         for gone in self._group.transport.gone:
-            self.sessions.suspect(gone, now_s)
+            record = self._node.state.brokers.get(gone)
+            dead = record is not None and record.epoch == self._gone_in.get(gone)
+            if dead and self.sessions.is_silent(gone):  # else it has registered anew since
+                self.sessions.suspect(gone, now_s)
         broker_id, term = self._predecessor
-        if broker_id is not None and term + 1 == self._term:
+        if broker_id is not None and term + 1 == self._term and self.sessions.is_silent(broker_id):
             # It was silent for an election timeout. Had anybody been in office between the two,
             # it could hold a lease as an ordinary broker, which lasts longer.
             self.sessions.suspect(broker_id, now_s, self.office.own_lease_s)

@@ -29,13 +29,19 @@ class Sessions:
         self._ends_s: dict[int, float] = {}
         self._epochs: dict[int, int] = {}
         self._ending: set[int] = set()
+        self._heard: set[int] = set()
 
     def heard(self, broker_id: int, now_s: float) -> bool:
         """A heartbeat came; return whether the session goes on: it does not once `end` said so."""
         if broker_id in self._ending:
             return False
         self._ends_s[broker_id] = now_s + self.timeout_s
+        self._heard.add(broker_id)
         return True
+
+    def is_silent(self, broker_id: int) -> bool:
+        """Whether nothing was heard of it in this office: nobody has granted it a lease here."""
+        return broker_id not in self._heard
 
     def suspect(self, broker_id: int, now_s: float, left_s: float | None = None) -> None:
         """The broker is likely dead: it has this long to be heard, by default `suspect_s`."""
@@ -91,3 +97,4 @@ class Sessions:
         self._ends_s.clear()
         self._epochs.clear()
         self._ending.clear()
+        self._heard.clear()
