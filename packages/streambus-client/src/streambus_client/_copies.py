@@ -50,10 +50,7 @@ class ReplicaCopy:
     @property
     def seconds_left(self) -> float | None:
         """How long it takes at this rate; None where nothing moves."""
-        missing = self.total_bytes - self.copied_bytes
-        if not missing:
-            return 0.0
-        return missing / self.bytes_per_s if self.bytes_per_s else None
+        return _seconds_left(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +74,7 @@ class CopyProgress:
     @property
     def seconds_left(self) -> float | None:
         """How long all of it takes at this rate; None where nothing moves."""
-        missing = self.total_bytes - self.copied_bytes
-        if not missing:
-            return 0.0
-        return missing / self.bytes_per_s if self.bytes_per_s else None
+        return _seconds_left(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +93,13 @@ class ClusterSetting:
     key: str
     value: str
     source: str
+
+
+def _seconds_left(copied: ReplicaCopy | CopyProgress) -> float | None:
+    missing = copied.total_bytes - copied.copied_bytes
+    if not missing:
+        return 0.0
+    return missing / copied.bytes_per_s if copied.bytes_per_s else None
 
 
 def _code(answer: Any) -> tuple[int, str | None]:
