@@ -45,13 +45,9 @@ def closest_replica(
     """
     if leader.rack == rack:
         return leader.broker_id
-    best: InSyncReplica | None = None
-    for follower in followers:
-        if follower.rack != rack or not follower.serving or follower.log_end < offset:
-            continue
-        if best is None or (follower.log_end, -follower.broker_id) > (
-            best.log_end,
-            -best.broker_id,
-        ):
-            best = follower
-    return leader.broker_id if best is None else best.broker_id
+    there = [
+        each for each in followers
+        if each.rack == rack and each.serving and each.log_end >= offset
+    ]  # fmt: skip
+    most = max(there, key=lambda each: (each.log_end, -each.broker_id), default=leader)
+    return most.broker_id
