@@ -228,6 +228,15 @@ class Nemesis:
         leader = self._leader(partition)
         return None if leader is None else (leader, partition)
 
+    def _some_pair(self) -> tuple[Host, Host, int] | None:
+        """A leader, a follower in sync with it, and the partition."""
+        found = self._some_leader()
+        if found is None:
+            return None
+        leader, partition = found
+        followers = [each for each in self._in_sync(leader, partition) if each is not leader]
+        return (leader, self._random.choice(followers), partition) if followers else None
+
     # --- the network ---------------------------------------------------------------------------
 
     def _names(self) -> list[str]:
@@ -297,13 +306,10 @@ class Nemesis:
 
     async def _seesaw(self) -> None:
         """Two replicas take records of their own in turn, each while the other is away."""
-        found = self._some_leader()
-        if found is None:
-            return
-        leader, partition = found
-        followers = [each for each in self._in_sync(leader, partition) if each is not leader]
-        if followers:
-            self._later(self._rock(leader, self._random.choice(followers)))
+        found = self._some_pair()
+        if found is not None:
+            leader, follower, _ = found
+            self._later(self._rock(leader, follower))
 
     async def _rock(self, first: Host, second: Host) -> None:
         network, session_s = self.simulation.network, self.shape.session_ms / 1000
@@ -335,14 +341,9 @@ class Nemesis:
 
     async def _lag(self) -> None:
         """A follower that hears nothing of one leader; when it is behind, something happens."""
-        found = self._some_leader()
-        if found is None:
-            return
-        leader, partition = found
-        followers = [each for each in self._in_sync(leader, partition) if each is not leader]
-        if followers:
-            follower = self._random.choice(followers)
-            self._later(self._let_lag(leader, follower, partition))
+        found = self._some_pair()
+        if found is not None:
+            self._later(self._let_lag(*found))
 
     async def _let_lag(self, leader: Host, follower: Host, partition: int) -> None:
         ways = [(leader.name, follower.name)]
