@@ -116,4 +116,11 @@ MOVES = [
         "            answer.append(1)\n",
         "a leader takes every in-sync set for refused that the controller has granted",
     ),
+    Mutant(
+        "deletes-in-its-past",
+        "cluster.node",
+        "        if self.knows_latest:\n            self._remove_records([partition_id])\n",
+        "        self._remove_records([partition_id])\n",
+        "a broker that starts deletes what left it once, though it has come back since",
+    ),
 ]

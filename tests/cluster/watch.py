@@ -124,8 +124,10 @@ class Watch:
             watermark = self._history.watermarks[number]
             for member in record.in_sync:
                 host = self._hosts.hosts[member]
-                held = None if host.node is None else host.node.replicas.get(record.partition_id)
-                if held is None or not _is_sound(host) or held.stored.durable >= watermark:
+                if host.node is None or not _is_sound(host) or not host.node.knows_latest:
+                    continue  # until it is registered, sets speak of the life before this one
+                held = host.node.replicas.get(record.partition_id)
+                if held is None or held.stored.durable >= watermark:
                     continue
                 raise CheckFailedError(
                     f"broker {member} is in sync for partition {number} with"

@@ -400,6 +400,8 @@ class Broker:
         node = self.node
         while True:
             await asyncio.sleep(self.config.retention_check_ms / 1000)
+            if not node.knows_latest:
+                continue
             now_ms = node.retention_now_ms()
             for log in list(node.logs.values()):
                 expiry = expired(log, now_ms)

@@ -109,6 +109,11 @@ class Node:
         """The time by which records are deleted; None for not yet."""
         return self.own_time_ms()
 
+    @property
+    def knows_latest(self) -> bool:
+        """Whether the metadata here is as new as what is on disk: only then may it delete."""
+        return True
+
     # --- logs ----------------------------------------------------------------------------------
 
     def open_logs(self) -> None:

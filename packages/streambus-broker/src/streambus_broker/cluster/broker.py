@@ -275,7 +275,7 @@ class ClusterBroker(Broker):
         forgetting = IdleProducers(self.config.producer_idle_ms_max, node.loop.time())
         while True:
             await asyncio.sleep(_CHECKPOINT_S)
-            if not settled and node.me is not None:
+            if not settled and node.knows_latest:
                 settled = True
                 node.remove_unknown()
             rounds_max = forgetting.due(node.loop.time())

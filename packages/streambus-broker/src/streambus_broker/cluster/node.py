@@ -89,6 +89,16 @@ class ClusterNode(Node):
             return None
         return record
 
+    @property
+    def knows_latest(self) -> bool:
+        """Whether the registration of this process was carried out: all that came before, too.
+
+        A broker that starts goes through the metadata's past once more: partitions leave it that
+        have come back since, with records, and topics have settings that they had once.
+        """
+        record = self.state.brokers.get(self.config.node_id)
+        return record is not None and record.incarnation == self.incarnation
+
     def retention_now_ms(self) -> int | None:
         """The time by which records are deleted: what most brokers take for it, or earlier."""
         return self.common_time.earlier_ms(self.own_time_ms(), self.steady_s())
@@ -266,7 +276,11 @@ class ClusterNode(Node):
         self.watermark_moved(replica)
 
     def _drop(self, partition_id: int) -> None:
-        """Hold a partition no more: it was deleted, or moved to others."""
+        """Hold a partition no more: it was deleted, or moved to others.
+
+        Its records go at once, or, where that may be long past, when it is certain: see
+        `remove_unknown`.
+        """
         replica = self.replicas.pop(partition_id, None)
         if replica is None:
             return
@@ -277,10 +291,14 @@ class ClusterNode(Node):
         self.logs.pop((replica.topic, replica.partition), None)
         replica.stored.producers.clear()
         self.server.due += self.waits.all_of(partition_id)
-        self._remove_records([partition_id])
+        if self.knows_latest:
+            self._remove_records([partition_id])
 
     def remove_unknown(self) -> None:
-        """Give back the space of partitions that the metadata does not place here (any more)."""
+        """Give back the space of partitions that the metadata does not place here (any more).
+
+        To be called once `knows_latest`.
+        """
         unknown = [each for each in self.store.partition_ids() if each not in self.replicas]
         if unknown:
             self.logger.info("reclaim", "records of other brokers' partitions removed",
