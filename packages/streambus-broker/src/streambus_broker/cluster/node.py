@@ -291,6 +291,8 @@ class ClusterNode(Node):
         self.logs.pop((replica.topic, replica.partition), None)
         replica.stored.producers.clear()
         self.server.due += self.waits.all_of(partition_id)
+        if self._stored is not None:  # whether they go or not: look, should it come back
+            self._stored.add(partition_id)
         if self.knows_latest:
             self._remove_records([partition_id])
 
@@ -312,8 +314,6 @@ class ClusterNode(Node):
             batch.delete_range(partition_prefix(partition_id), partition_prefix(partition_id + 1))
             batch.delete(start_mark_key(partition_id))
             drop_marks(batch, partition_id)
-        if self._stored is not None:  # whatever comes of it: look, should one come back
-            self._stored.update(partition_ids)
         try:
             self.store.tree.write(batch)
         except StorageError as error:  # found and removed at the next start
