@@ -18,6 +18,9 @@ from typing import IO, NamedTuple
 import pytest
 
 from streambus_client._cli import BUILT_IN, run
+from streambus_client._cli._running import ExitCode, exit_code_for
+from streambus_client.errors import error_for
+from streambus_protocol import ErrorCode
 
 NewTopic = Callable[..., str]
 
@@ -163,6 +166,8 @@ def test_topic_commands(address: str, new_topic: NewTopic) -> None:
     described = json.loads(run_here("describe", topic, "-o", "json").stdout)
     assert len(described["partitions"]) == 3
     assert described["config"]["retention_ms"] == "60000"
+    for_people = run_here("describe", topic).stdout.decode()
+    assert "-1 (a majority)" in for_people, "what a -1 means is said"
     assert run_here("alter", topic, "-p", "4", "--unset", "retention_ms").returncode == 0
     assert run_here("alter", topic, "-p", "2").returncode == 2
     assert run_here("alter", topic).returncode == 2
@@ -239,6 +244,11 @@ def test_exit_codes_without_a_broker(arguments: list[str], code: int) -> None:
     assert b"Traceback" not in done.stderr
     if code:
         assert done.stderr or not arguments
+
+
+def test_a_broker_that_is_not_there_is_not_found() -> None:
+    assert exit_code_for(error_for(ErrorCode.UNKNOWN_BROKER)) is ExitCode.NOT_FOUND
+    assert exit_code_for(error_for(ErrorCode.INVALID_REQUEST)) is ExitCode.FAILED
 
 
 def test_unknown_topics_are_not_found(address: str) -> None:

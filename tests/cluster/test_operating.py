@@ -67,6 +67,8 @@ def test_a_cluster_is_operated_by_its_commands(cluster: Cluster) -> None:
             admin.alter_member(outside, "remove")
         with pytest.raises(BrokerError, match="no reassignment"):
             admin.reassign({TopicPartition("t", 0): None})
+        with pytest.raises(BrokerError, match="there is no broker 9 in this cluster"):
+            admin.alter_member(9, "remove")
     controller = cluster.broker(1).group.controller
     successor = next(each for each in (1, 2, 3) if each != controller)
     assert run(cluster_command, "transfer-leader", str(successor), *where)[0] == 0

@@ -78,7 +78,7 @@ def test_a_learner_votes_once_it_is_near() -> None:
         assert votes.next_step(state, status((1, 2, 3), (4,), b4=far)) == NOTHING
     told = status((1, 2, 3), (4,), b4=member(near - 1))
     assert votes.pending(state, told, state.brokers[4]) == (
-        f"to be a voter: {votes.LAG_ENTRIES_MAX + 1} entries of metadata behind"
+        f"to be a voter: metadata entries behind: {votes.LAG_ENTRIES_MAX + 1}"
     )
     away = status((1, 2, 3), (4,), b4=member(active=False))
     assert votes.pending(state, away, state.brokers[4]) == "to be a voter: it cannot be reached"

@@ -285,7 +285,12 @@ class MetadataGroup:
             raise CommandError(ErrorCode.INVALID_REQUEST, f"that would stop the cluster: {problem}")
 
     async def _remove(self, node_id: int) -> None:
-        """Take a broker out for good: it holds nothing, and is a member no more."""
+        """Take a broker out for good: it holds nothing, and is a member no more.
+
+        One that was removed already is fine: who did not hear of it asks again.
+        """
+        if node_id not in self.membership.members() and node_id not in self.state.removed:
+            self.state.broker(node_id)
         if node_id in self.state.brokers:
             self.state.plan(RemoveBroker(node_id))
         removal = Change(ChangeKind.REMOVE, NodeId(node_id))

@@ -169,7 +169,7 @@ def remove(state: ClusterState, command: c.RemoveBroker) -> ClusterChanges:
     """
     broker = state.broker(command.broker_id)
     held = [
-        f"{topic.name}/{number}"
+        f"{topic.name}[{number}]"
         for topic in state.topics.values()
         for number, record in enumerate(topic.partitions)
         if broker.broker_id in record.replicas
@@ -177,7 +177,8 @@ def remove(state: ClusterState, command: c.RemoveBroker) -> ClusterChanges:
     if held:
         raise CommandError(
             ErrorCode.INVALID_REQUEST,
-            f"broker {broker.broker_id} holds {len(held)} partitions ({', '.join(held[:5])});"
-            " reassign them first",
+            f"broker {broker.broker_id} holds {len(held)} partitions ({', '.join(held[:5])}"
+            f"{', ...' if len(held) > 5 else ''}); move them away first"
+            f" (`streambus cluster replace {broker.broker_id} NEW` does both)",
         )
     return ClusterChanges(removed=(broker.broker_id,))

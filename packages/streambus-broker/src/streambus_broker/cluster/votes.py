@@ -85,7 +85,7 @@ def pending(state: ClusterState, status: Status, broker: BrokerRecord) -> str | 
     if broker.vote and number not in status.membership.voters:
         behind = lag(status, number)
         return "to be a voter: " + (
-            "it cannot be reached" if behind < 0 else f"{behind} entries of metadata behind"
+            "it cannot be reached" if behind < 0 else f"metadata entries behind: {behind}"
         )
     return None
 

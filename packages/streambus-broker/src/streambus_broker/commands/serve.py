@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     """Make a flag of every setting."""
     parser = argparse.ArgumentParser(
         prog="streambus serve",
+        usage="streambus serve [--SETTING VALUE]...",  # all of them would bury what is said below
         description="Run a broker until SIGTERM or SIGINT; a second signal stops it at once."
         " Settings come from the file, then from STREAMBUS_<SETTING> in the environment, then"
         " from flags; the later wins. JSON log lines go to stderr.",

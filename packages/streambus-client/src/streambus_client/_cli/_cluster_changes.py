@@ -234,6 +234,9 @@ def _show_moves(moves: Sequence[ReplicaMove], output: Output, *, begun: bool) ->
         for each in moves
     ]  # fmt: skip
     write_rows(rows, output)
+    if not rows:
+        say("no partition has to be moved")
+        return
     copied = sum(bool(row["copied_to"]) for row in rows)
     verb = "are moved" if begun else "would be moved"
     say(f"{len(rows)} partition(s) {verb}, {copied} of them with a copy")
@@ -251,17 +254,18 @@ def elect_unclean(
 
     Gives a partition without a leader to any living replica: acknowledged records may be lost.
     """
-    confirm(f"Accept that acknowledged records of {topic}/{partition} may be lost?", yes=yes)
+    where = TopicPartition(topic, partition)
+    confirm(f"Accept that acknowledged records of {where} may be lost?", yes=yes)
     with admin_of(brokers, timeout_s) as admin:
-        election = admin.elect_leaders([TopicPartition(topic, partition)], unclean=True)
+        election = admin.elect_leaders([where], unclean=True)
     if output is not Output.table:
         write_one(asdict(election), output)
     for warning in election.warnings:
         say(f"WARNING: {warning}")
     if election.elected:
-        say(f"{topic}/{partition} has a leader again")
+        say(f"{where} has a leader again")
     else:
-        say(f"nothing is changed: {topic}/{partition} has a leader, or no replica of it lives")
+        say(f"nothing is changed: {where} has a leader, or no replica of it lives")
 
 
 def _alter(node: int, action: MemberAction, outcome: str, output: Output, admin: Admin) -> None:

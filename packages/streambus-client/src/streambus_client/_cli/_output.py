@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _WIDE = 10_000
+_MEANT_BY_NONE = {
+    "default_replication_factor": "up to 3, by brokers",
+    "min_insync_replicas": "a majority",
+    "replication_throttle_bytes_per_s": "no limit",
+    "retention_bytes": "no limit",
+    "retention_ms": "no limit",
+}
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], output: Output) -> None:
@@ -51,6 +58,12 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(cell(item) for item in value) or "-"
     return str(value)
+
+
+def explained(key: str, value: str) -> str:
+    """Write a setting's value for people: what a -1 means is said beside it."""
+    meaning = _MEANT_BY_NONE.get(key)
+    return value if value != "-1" or meaning is None else f"-1 ({meaning})"
 
 
 def sized(size_bytes: int) -> str:

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from streambus_client import errors
+from streambus_protocol import ErrorCode
 
 
 class ExitCode(IntEnum):
@@ -49,7 +50,7 @@ def exit_code_for(error: errors.ClientError) -> ExitCode:
     for kind, code in _EXITS:
         if isinstance(error, kind):
             return code
-    return ExitCode.FAILED
+    return ExitCode.NOT_FOUND if error.code == ErrorCode.UNKNOWN_BROKER else ExitCode.FAILED
 
 
 def run_target(name: str, target: str, arguments: list[str]) -> int:

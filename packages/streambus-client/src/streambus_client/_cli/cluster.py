@@ -19,7 +19,7 @@ from streambus_client._cli._options import (
     TimeoutS,
     parse_settings,
 )
-from streambus_client._cli._output import sized, write_one, write_rows
+from streambus_client._cli._output import explained, sized, write_one, write_rows
 from streambus_client._cli._running import ExitCode, say
 from streambus_client.errors import ClientError
 
@@ -31,10 +31,6 @@ app = typer.Typer(
 )
 
 _UNKNOWN = ("metadata_lag", "replaced_by")
-_MEANT_BY_NONE = {
-    "default_replication_factor": "-1 (up to 3, by brokers)",
-    "replication_throttle_bytes_per_s": "-1 (no limit)",
-}
 
 
 @app.command()
@@ -238,8 +234,7 @@ def settings(
     rows = [asdict(each) for each in found]
     if output is Output.table:
         for row in rows:
-            if row["value"] == "-1":
-                row["value"] = _MEANT_BY_NONE.get(row["key"], "-1")
+            row["value"] = explained(row["key"], row["value"])
     write_rows(rows, output)
 
 

@@ -20,7 +20,7 @@ from streambus_client._cli._options import (
     parse_settings,
     parse_time,
 )
-from streambus_client._cli._output import write_one, write_rows
+from streambus_client._cli._output import explained, write_one, write_rows
 from streambus_client._cli._running import say
 from streambus_client.errors import TopicExistsError
 
@@ -143,7 +143,11 @@ def describe(
         typer.echo()
     write_rows(
         [
-            {"setting": key, "value": value, "source": topic.config_sources[key]}
+            {
+                "setting": key,
+                "value": explained(key, value),
+                "source": topic.config_sources[key],
+            }
             for key, value in sorted(topic.config.items())
         ],
         output,
@@ -208,7 +212,10 @@ def alter(
         return
     changes: dict[str, object | None] = {**parse_settings(config), **dict.fromkeys(unset or [])}
     if partitions is None and not changes:
-        raise typer.BadParameter("nothing to change; give --partitions, --config or --unset")
+        raise typer.BadParameter(
+            "nothing to change; give --partitions, --config, --unset, --replication-factor or"
+            " --assignment"
+        )
     with admin_of(brokers, timeout_s) as admin:
         admin.alter_topic(name, partitions=partitions, config=changes, validate_only=dry_run)
     say(f"topic {name} could be altered" if dry_run else f"topic {name} altered")
