@@ -63,10 +63,17 @@ _DURABILITY = [
         "a replica takes what replaces truncated records for durable",
     ),
     Mutant(
+        "sync-outlives-a-cut",
+        "cluster.replica_log",
+        "        if written.cuts != self._cuts:\n            return False\n",
+        "",
+        "a sync from before a truncation counts for what came in the place of the truncated",
+    ),
+    Mutant(
         "end-of-later-append-is-synced",
         "cluster.node",
-        "        end, leading = replica.stored.log.next_offset, replica.leading\n",
-        "        end, leading = replica.stored.log.next_offset + 5, replica.leading\n",
+        "                leading.synced(written.end)\n",
+        "                leading.synced(written.end + 5)\n",
         "a leader's sync counts for records that it has not appended yet",
     ),
 ]

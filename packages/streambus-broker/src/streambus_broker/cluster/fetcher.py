@@ -225,22 +225,19 @@ class Fetcher:
             self._moved(replica)
 
     def _sync(self, replica: Replica) -> None:
-        """Have the log as it ends now made durable, and tell the leader then.
-
-        What an earlier leader epoch asked for does not count: it may have been truncated since.
-        """
+        """Have the log as it ends now made durable, and tell the leader of this epoch then."""
         node, stored = self._node, replica.stored
-        end, epoch = stored.log.next_offset, replica.record.leader_epoch
+        written, epoch = stored.written(), replica.record.leader_epoch
 
         def synced(error: Exception | None) -> None:
             if error is not None:
                 assert isinstance(error, StorageError)
                 node.storage_failed("sync", error)
                 return
-            if replica.follows == self.leader and replica.record.leader_epoch == epoch:
-                stored.durable = max(stored.durable, min(end, stored.log.next_offset))
-            if self.session.synced(replica.partition_id, epoch, end):
-                self._tell(ReplicaDurable(replica.partition_id, epoch, end))
+            if node.replicas.get(replica.partition_id) is not replica or not stored.synced(written):
+                return  # what came in its place is synced on its own
+            if self.session.synced(replica.partition_id, epoch, written.end):
+                self._tell(ReplicaDurable(replica.partition_id, epoch, written.end))
 
         node.durability.when_durable(node.store.tree.last_sequence, synced)
 

@@ -329,7 +329,7 @@ class ClusterNode(Node):
 
     def synced_later(self, replica: Replica, sequence: int) -> None:
         """Count a leader's own writes once they are durable."""
-        end, leading = replica.stored.log.next_offset, replica.leading
+        written, leading = replica.stored.written(), replica.leading
 
         def synced(error: Exception | None) -> None:
             if error is not None:
@@ -340,8 +340,8 @@ class ClusterNode(Node):
                     replica.stop_leading(detail)
                 return
             if replica.leading is leading and leading is not None:
-                replica.stored.durable = max(replica.stored.durable, end)
-                leading.synced(end)
+                replica.stored.synced(written)
+                leading.synced(written.end)
                 self.watermark_moved(replica)
 
         self.durability.when_durable(sequence, synced)

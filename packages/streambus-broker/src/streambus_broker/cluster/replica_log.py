@@ -8,7 +8,7 @@ states that are behind are brought up to date from the headers of the batches th
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streambus_broker.cluster.epochs import LeaderEpochs
 from streambus_broker.errors import StoredStateError
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 CHECKPOINT_BATCHES = 2_000  # headers to read again after a crash, at most
 
 
+class Written(NamedTuple):
+    """What a log holds at some moment: up to where, and after how many cuts."""
+
+    end: int
+    cuts: int
+
+
 class ReplicaLog:
     """See the module.
 
@@ -45,7 +52,7 @@ class ReplicaLog:
         durable: Up to where it is synced.
     """
 
-    __slots__ = ("_unsaved", "durable", "epochs", "log", "producers", "store")
+    __slots__ = ("_cuts", "_unsaved", "durable", "epochs", "log", "producers", "store")
 
     def __init__(self, log: PartitionLog, store: LogStore) -> None:
         self.log = log
@@ -53,6 +60,7 @@ class ReplicaLog:
         self.epochs = LeaderEpochs()
         self.producers = log.producers
         self.durable = 0
+        self._cuts = 0
         self._unsaved = 0
 
     def recover(self) -> None:
@@ -147,6 +155,20 @@ class ReplicaLog:
             with contextlib.suppress(StorageError):  # the batch is written; tried again later
                 self.checkpoint()
 
+    def written(self) -> Written:
+        """What is to become durable: to be told to `synced` once the tree has synced it."""
+        return Written(self.log.next_offset, self._cuts)
+
+    def synced(self, written: Written) -> bool:
+        """Count what was written as durable, unless records were dropped since.
+
+        Others may have come in their place, at the same offsets, and are not synced yet.
+        """
+        if written.cuts != self._cuts:
+            return False
+        self.durable = max(self.durable, written.end)
+        return True
+
     def checkpoint(self) -> None:
         """Store the high watermark and the producer states as they are.
 
@@ -209,6 +231,7 @@ class ReplicaLog:
     def _forget(self, end: int) -> None:
         self.store.tail.forget(self.log.partition_id)
         self.durable = min(self.durable, end)
+        self._cuts += 1
         self.producers.clear()
         learn_producers(self.store.tree, self.log, self.log.log_start_offset)
 

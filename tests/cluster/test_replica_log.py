@@ -1,0 +1,62 @@
+"""A replica's log on a real tree: what counts as durable after records were dropped from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streambus_broker.cluster.replica_log import ReplicaLog
+from streambus_broker.config.topics import TopicSettings
+from streambus_broker.log.partition import PartitionLog
+from streambus_broker.log.store import LogStore
+from streambus_storage import LSMTree
+from tests.cluster.batches import batch_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[ReplicaLog]:
+    with LSMTree.open(str(tmp_path / "data")) as tree:
+        log = PartitionLog("t", 0, 1, TopicSettings(), leads=False)
+        yield ReplicaLog(log, LogStore(tree, str(tmp_path), 1 << 20))
+
+
+def follow(replica: ReplicaLog, offsets: range, leader_epoch: int) -> None:
+    for offset in offsets:
+        replica.follow(batch_of(b"%d" % offset, base_offset=offset, leader_epoch=leader_epoch))
+
+
+def test_what_was_written_counts_once_it_is_synced(replica: ReplicaLog) -> None:
+    follow(replica, range(10), 1)
+    written = replica.written()
+    follow(replica, range(10, 15), 1)
+    assert replica.synced(written)
+    assert replica.durable == 10
+
+
+def test_a_sync_says_nothing_of_what_came_in_the_place_of_dropped_records(
+    replica: ReplicaLog,
+) -> None:
+    """It was under way when a new leader had the follower go back, and sent others at once."""
+    follow(replica, range(10), 1)
+    before = replica.written()
+    replica.truncate(6)
+    follow(replica, range(6, 12), 2)
+    assert not replica.synced(before)
+    assert replica.durable == 0
+    after = replica.written()
+    assert replica.synced(after)
+    assert replica.durable == 12
+
+
+def test_nor_after_starting_over(replica: ReplicaLog) -> None:
+    follow(replica, range(10), 1)
+    before = replica.written()
+    replica.start_over(8)
+    follow(replica, range(8, 12), 1)
+    assert not replica.synced(before)
+    assert replica.durable == 0
