@@ -235,11 +235,11 @@ _ELECTION = [
     Mutant(
         "fenced-broker-leads",
         "cluster.registering",
-        "    able = state.able - {broker.broker_id}\n\n    def change(placed: Placed)"
+        "    electable = state.electable(broker)\n\n    def change(placed: Placed)"
         " -> PartitionRecord:\n        record = placed.record\n"
         "        if broker.broker_id not in record.replicas:\n            return record\n"
         "        minimum",
-        "    able = state.able\n\n    def change(placed: Placed)"
+        "    electable = state.electable()\n\n    def change(placed: Placed)"
         " -> PartitionRecord:\n        record = placed.record\n"
         "        if broker.broker_id not in record.replicas:\n            return record\n"
         "        minimum",

@@ -88,6 +88,143 @@ def test_a_broker_without_room_for_metadata_resumes_by_itself(role: str) -> None
     cluster.run(script)
 
 
+@pytest.mark.parametrize("role", ["controller", "follower"])
+def test_a_leader_without_room_for_records_hands_over_until_it_has_room(role: str) -> None:
+    cluster = CalmCluster(5)
+    bootstrap = cluster.hosts.bootstrap
+
+    async def script() -> None:
+        await cluster.ready()
+        controller = cluster.controller()
+        host = controller
+        if role == "follower":
+            host = next(each for each in cluster.hosts.all if each is not controller)
+        broker = host.broker
+        assert broker is not None
+        number = host.node_id
+        async with (
+            AsyncAdmin(bootstrap, random=Random(1)) as admin,
+            AsyncProducer(bootstrap, acks="all", random=Random(2)) as producer,
+            AsyncConsumer(bootstrap, TOPIC, start="earliest", random=Random(3)) as consumer,
+        ):
+            await admin.create_topic(TOPIC, partitions=6, replication_factor=3)
+            for partition in range(6):
+                await producer.send(TOPIC, b"before", partition=partition)
+            state = broker.node.state
+            partitions = state.topics[TOPIC].partitions
+            led = [each for each, one in enumerate(partitions) if one.leader == number]
+            assert led
+            host.disk.fail("append", times=None, error=errno.ENOSPC, path="/broker/data")
+            began_s = cluster.simulation.loop.time()
+            for partition in led:
+                await producer.send(TOPIC, b"full", partition=partition)
+            assert cluster.simulation.loop.time() - began_s < 2.0, "nobody waits for a session"
+            assert state.brokers[number].read_only
+            assert not broker.health().ready
+            members = {each.node_id: each for each in (await admin.describe_cluster()).members}
+            assert members[number].state == "read_only"
+            # Neither balancing, which comes every 3 s, nor an operator makes it lead again.
+            for _ in range(20):
+                assert all(one.leader != number for one in state.topics[TOPIC].partitions)
+                await admin.elect_leaders()
+                for partition in led:
+                    await producer.send(TOPIC, b"on", partition=partition)
+                await asyncio.sleep(0.4)
+            assert all(number not in one.in_sync for one in state.topics[TOPIC].partitions)
+            found = 0
+            while found < 6 + 21 * len(led):
+                found += len(await consumer.poll(timeout=5))
+            host.disk.heal()
+            await cluster.until(
+                lambda: all(state.topics[TOPIC].partitions[each].leader == number for each in led),
+                "it leads again",
+            )
+            assert broker.health().ready
+            for partition in range(6):
+                await producer.send(TOPIC, b"after", partition=partition)
+            assert (host.starts, broker.failure) == (1, None)
+
+    cluster.run(script)
+
+
+def test_a_leader_without_an_heir_is_read_from_and_refuses_until_it_has_room() -> None:
+    cluster = CalmCluster(6)
+    bootstrap = cluster.hosts.bootstrap
+
+    async def script() -> None:
+        await cluster.ready()
+        async with (
+            AsyncAdmin(bootstrap, random=Random(1)) as admin,
+            AsyncProducer(
+                bootstrap, acks="all", random=Random(2), delivery_timeout_ms=3000
+            ) as producer,
+            AsyncConsumer(bootstrap, TOPIC, start="earliest", random=Random(3)) as consumer,
+        ):
+            await admin.create_topic(TOPIC, partitions=1, replication_factor=1)
+            await producer.send(TOPIC, b"before")
+            state = cluster.controller().broker.node.state  # type: ignore[union-attr]  # it serves
+            leader = state.topics[TOPIC].partitions[0].leader
+            host = cluster.hosts.hosts[leader]
+            host.disk.fail("append", times=None, error=errno.ENOSPC, path="/broker/data")
+            with pytest.raises(ClientError):
+                await producer.send(TOPIC, b"refused")
+            assert state.brokers[leader].read_only
+            assert state.topics[TOPIC].partitions[0].leader == leader
+            assert [each.value for each in await consumer.poll(timeout=5)] == [b"before"]
+            host.disk.heal()
+            await cluster.until(lambda: not state.brokers[leader].read_only, "it has room")
+            await producer.send(TOPIC, b"after")
+            assert [each.value for each in await consumer.poll(timeout=5)][-1] == b"after"
+
+    cluster.run(script)
+
+
+@pytest.mark.parametrize("role", ["controller", "follower"])
+def test_a_broker_whose_log_stops_hands_over_and_keeps_nobody_else_from_leading(role: str) -> None:
+    """A controller was stopped like any other: it prolonged nobody's lease, and fenced nobody."""
+    cluster = CalmCluster(7)
+    bootstrap = cluster.hosts.bootstrap
+
+    async def script() -> None:
+        await cluster.ready()
+        controller = cluster.controller()
+        host = controller
+        if role == "follower":
+            host = next(each for each in cluster.hosts.all if each is not controller)
+        number, session_s = host.node_id, cluster.shape.session_ms / 1000
+        async with (
+            AsyncAdmin(bootstrap, random=Random(1)) as admin,
+            AsyncProducer(bootstrap, acks="all", random=Random(2)) as producer,
+        ):
+            await admin.create_topic(TOPIC, partitions=3, replication_factor=3)
+            for partition in range(3):
+                await producer.send(TOPIC, b"before", partition=partition)
+            state = controller.broker.node.state  # type: ignore[union-attr]  # it serves
+            host.disk.fail("sync", times=None, error=errno.EIO, path="/broker/data")
+            began_s = cluster.simulation.loop.time()
+            for partition in range(3):
+                await producer.send(TOPIC, b"meanwhile", partition=partition)
+            assert cluster.simulation.loop.time() - began_s < session_s
+            await cluster.until(lambda: state.brokers[number].fenced, "it is let go")
+            assert state.brokers[number].read_only
+            for partition in range(30):
+                began_s = cluster.simulation.loop.time()
+                await producer.send(TOPIC, b"on", partition=partition % 3)
+                assert cluster.simulation.loop.time() - began_s < session_s
+                await asyncio.sleep(session_s / 5)
+            cluster.hosts.kill(host, power_loss=False)
+            host.disk.heal()
+            cluster.hosts.start(host)
+            await cluster.until(lambda: cluster.has_session(number), "a session again")
+            state = host.node.state  # type: ignore[union-attr]  # it serves
+            await cluster.until(
+                lambda: any(one.leader == number for one in state.topics[TOPIC].partitions),
+                "it has tried, and leads",
+            )
+
+    cluster.run(script)
+
+
 def test_without_room_anywhere_the_cluster_stands_still_and_resumes() -> None:
     cluster = CalmCluster(4)
     bootstrap = cluster.hosts.bootstrap

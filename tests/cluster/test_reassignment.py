@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streambus_broker.cluster import reassignment
-from streambus_broker.cluster.election import min_in_sync_of
+from streambus_broker.cluster.election import Electable, min_in_sync_of
 from streambus_broker.metadata.records import PartitionRecord
 from streambus_broker.metadata.registry import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ABLE = {1, 2, 3, 4, 5}
+ABLE = Electable({1, 2, 3, 4, 5})
 
 
 def moving(in_sync: tuple[int, ...]) -> PartitionRecord:

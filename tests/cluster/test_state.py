@@ -398,6 +398,7 @@ steps = st.one_of(
     st.tuples(st.just("in_sync"), st.integers(1, 31), st.booleans()),
     st.tuples(st.just("reassign"), st.integers(1, 31), st.booleans()),
     st.tuples(st.sampled_from(["elect", "more"]), brokers, st.just(False)),
+    st.tuples(st.just("full"), brokers, st.booleans()),
 )
 
 
@@ -414,6 +415,8 @@ def command_of(state: ClusterState, what: str, number: int, flag: bool) -> Clust
             return c.LeaveBroker(number, broker.epoch)
         case "maintain" | "back":
             return c.SetMaintenance(number, what == "maintain")
+        case "full":
+            return c.SetReadOnly(number, broker.epoch, flag)
         case "in_sync":
             record = part(state)
             members = {each for each in chosen if each in record.replicas} | {record.leader}
@@ -445,6 +448,7 @@ def test_whatever_happens_the_record_stays_whole(script: list[tuple[str, int, bo
         assert set(after.in_sync) <= set(after.replicas)
         assert after.leader == -1 or after.leader in after.in_sync
         assert after.leader == -1 or not state.brokers[after.leader].fenced
+        assert after.leader in {-1, *state.able} or not state.able & {*after.in_sync}
         assert after.leader_epoch >= before.leader_epoch
         if after.leader != before.leader:
             assert after.leader_epoch > before.leader_epoch

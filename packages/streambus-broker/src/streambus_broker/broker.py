@@ -42,7 +42,6 @@ from streambus_storage import (
     Options,
     RealFileSystem,
     StorageError,
-    TreeFailedError,
 )
 
 if TYPE_CHECKING:
@@ -481,7 +480,7 @@ class Broker:
                 serving=self._serving,
                 closing=node.closing,
                 storage_error=None if error is None else str(error),
-                storage_is_final=isinstance(error, TreeFailedError),
+                storage_is_final=node.storage_is_final,
                 loop_lag_s=self.lag.recent_max_s,
                 loop_turned_s_ago=self.lag.since_turn_s(),
                 connections=len(node.server.connections),

@@ -18,7 +18,7 @@ from streambus_broker.log.waits import WaitSet
 from streambus_broker.metadata.registry import Changes, Command, DeleteTopic, Reclaimed
 from streambus_broker.metadata.store import encode_changes
 from streambus_protocol import ErrorCode
-from streambus_storage import DiskFullError, StorageError, WriteStallError
+from streambus_storage import DiskFullError, StorageError, TreeFailedError, WriteStallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,8 +239,14 @@ class Node:
         self.storage_errors += 1
         if self.storage_error is None or type(self.storage_error) is not type(error):
             self.logger.error(operation, "storage failed", category="storage", error=str(error))
-        self.storage_error = error
+        if not self.storage_is_final:  # whatever else fails, that is what has to be mended
+            self.storage_error = error
         return storage_code(error), str(error)
+
+    @property
+    def storage_is_final(self) -> bool:
+        """Whether only a restart can make writes work again."""
+        return isinstance(self.storage_error, TreeFailedError)
 
     def storage_works(self) -> None:
         """Take note that a write succeeded after failures."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from streambus_broker.broker import Broker
 from streambus_broker.cluster.api import serve_cluster_apis
+from streambus_broker.cluster.describe import ANSWERING
 from streambus_broker.cluster.fetcher import Fetchers
 from streambus_broker.cluster.group import MetadataGroup, group_name
 from streambus_broker.cluster.identity import keep_group, load_identity, note_damage
@@ -17,6 +18,7 @@ from streambus_broker.cluster.node import ClusterNode
 from streambus_broker.cluster.peers import PeerError, connect
 from streambus_broker.cluster.replica_sessions import ReplicaSessions
 from streambus_broker.cluster.state import ClusterState
+from streambus_broker.cluster.storage_watch import StorageWatch
 from streambus_broker.cluster.throttle import Throttle
 from streambus_broker.config.addresses import parse_voters, split_address
 from streambus_broker.errors import BrokerError, DataDirectoryError
@@ -146,7 +148,7 @@ class ClusterBroker(Broker):
             raise JoinError(address, str(exc)) from exc
         taken = {each.broker_id: each for each in answer.members}
         own = taken.get(self.config.node_id)
-        if own is not None and own.state == "alive":
+        if own is not None and own.state in ANSWERING:
             raise JoinError(
                 address, f"it has a living broker {own.broker_id} already; choose another node id"
             )
@@ -169,6 +171,7 @@ class ClusterBroker(Broker):
         tasks.start_soon(self._run_member)
         tasks.start_soon(InSyncRequests(self.node, self.group).run)
         tasks.start_soon(self.member.control)
+        tasks.start_soon(StorageWatch(self.node, self.group).run)
         tasks.start_soon(self.member.watch_office)
         tasks.start_soon(self._watch_group)
         tasks.start_soon(self._keep_up)

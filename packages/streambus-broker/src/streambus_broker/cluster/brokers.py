@@ -28,6 +28,8 @@ class BrokerRecord:
         vote: Whether it is wished to vote on metadata; None for as it is.
         level_min: The oldest level of metadata that its release takes part in.
         level_max: The newest.
+        read_only: Its storage takes no writes, as it says: it leads only where nobody else can,
+            and is in no in-sync set that does without it. Stays until it has tried.
     """
 
     broker_id: int
@@ -44,11 +46,22 @@ class BrokerRecord:
     vote: bool | None = None
     level_min: int = 1
     level_max: int = 1
+    read_only: bool = False
 
     @property
     def leads(self) -> bool:
         """Whether it may be made a leader."""
-        return not (self.fenced or self.leaving or self.maintenance)
+        return not (self.fenced or self.leaving or self.maintenance or self.read_only)
+
+    @property
+    def leads_at_need(self) -> bool:
+        """Whether it may lead where nobody can who should: it is at least read from."""
+        return not (self.fenced or self.leaving or self.leads)
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether it may be counted on to be in sync."""
+        return not (self.fenced or self.leaving or self.read_only)
 
     @property
     def takes_replicas(self) -> bool:
@@ -66,4 +79,4 @@ class BrokerRecord:
         Raises:
             TypeError: It is something else.
         """
-        return cls(*row[:14])
+        return cls(*row[:15])

@@ -98,6 +98,15 @@ class SetMaintenance:
     on: bool
 
 
+@_kind(17)
+class SetReadOnly:
+    """A broker's storage takes no writes, as it says itself, or takes them again."""
+
+    broker_id: int
+    epoch: int
+    on: bool
+
+
 @_kind(6)
 class RemoveBroker:
     """Forget a broker that holds nothing."""
@@ -204,6 +213,7 @@ ClusterCommand = (
     | FenceBroker
     | LeaveBroker
     | SetMaintenance
+    | SetReadOnly
     | RemoveBroker
     | AlterInSync
     | AlterInSyncs

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 TROUBLE_MAX = 1_000  # partitions in one answer; the count is told besides
 
 
+ANSWERING = ("alive", "maintenance", "read_only")
+"""States of brokers that have a session and go on."""
+
+
 def member_state(broker: BrokerRecord) -> str:
     """One word for how a broker stands."""
     if broker.fenced:
         return "fenced"
     if broker.leaving:
         return "leaving"
+    if broker.read_only:
+        return "read_only"
     return "maintenance" if broker.maintenance else "alive"
 
 

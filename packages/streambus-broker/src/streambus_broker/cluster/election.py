@@ -4,6 +4,8 @@ Rules:
 
 - A leader is chosen from the in-sync set alone, in the order of the replicas; so the preferred one
   comes first. With nobody there alive the partition waits without a leader.
+- A broker whose storage takes no writes, or that an operator keeps from leading, leads only where
+  nobody else can, so that there is somebody to read from; and only until another one can.
 - Brokers that die do not take the in-sync set below min_insync_replicas: the last ones stay in it.
   They hold everything committed, so that any of them may lead when it returns; and while they are
   away nothing more is committed, because they count and do not answer (KIP-966).
@@ -13,18 +15,45 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
+    from streambus_broker.cluster.brokers import BrokerRecord
     from streambus_broker.metadata.records import PartitionRecord
 
 NO_LEADER = -1
 
 
-def choose_leader(record: PartitionRecord, able: Collection[int]) -> int:
-    """The first replica that is in sync and able, or NO_LEADER."""
+class Electable(NamedTuple):
+    """Who may lead.
+
+    Attributes:
+        able: They may be made leaders.
+        spare: They live, and lead only where none of those can.
+    """
+
+    able: Collection[int]
+    spare: Collection[int] = ()
+
+    @classmethod
+    def of(cls, brokers: Iterable[BrokerRecord]) -> Self:
+        """Judge brokers by their records."""
+        known = list(brokers)
+        return cls(
+            {each.broker_id for each in known if each.leads},
+            {each.broker_id for each in known if each.leads_at_need},
+        )
+
+
+def choose_leader(record: PartitionRecord, electable: Electable) -> int:
+    """The first replica that is in sync and able, then one that is spare, or NO_LEADER."""
+    leader = _first_of(record, electable.able)
+    return _first_of(record, electable.spare) if leader == NO_LEADER else leader
+
+
+def _first_of(record: PartitionRecord, able: Collection[int]) -> int:
     in_sync = record.in_sync
     return next((each for each in record.replicas if each in in_sync and each in able), NO_LEADER)
 
@@ -38,12 +67,22 @@ def with_leader(record: PartitionRecord, leader: int) -> PartitionRecord:
     )
 
 
-def keep_led(record: PartitionRecord, able: Collection[int]) -> PartitionRecord:
+def keep_led(record: PartitionRecord, electable: Electable) -> PartitionRecord:
     """Choose another leader where the present one is not able (any more)."""
-    if record.leader in able and record.leader in record.in_sync:
+    leads = record.leader in record.in_sync
+    if leads and record.leader in electable.able:
         return record
-    leader = choose_leader(record, able)
-    return record if leader == record.leader == NO_LEADER else with_leader(record, leader)
+    leader = choose_leader(record, electable)
+    if leader == record.leader == NO_LEADER:
+        return record
+    if leads and record.leader in electable.spare and leader in electable.spare:
+        return record  # nobody is better
+    return with_leader(record, leader)
+
+
+def let_go(record: PartitionRecord, gone: Collection[int], min_in_sync: int) -> PartitionRecord:
+    """Take brokers that cannot keep up out of the in-sync set, except one that still leads."""
+    return shrink(record, [each for each in gone if each != record.leader], min_in_sync)
 
 
 def shrink(record: PartitionRecord, gone: Collection[int], min_in_sync: int) -> PartitionRecord:

@@ -15,6 +15,7 @@ from streambus_broker.metadata.registry import CommandError
 from streambus_protocol import ErrorCode
 
 if TYPE_CHECKING:
+    from streambus_broker.cluster.election import Electable
     from streambus_broker.cluster.state import ClusterState
     from streambus_broker.metadata.records import PartitionRecord
 
@@ -25,14 +26,14 @@ def alter(state: ClusterState, command: c.AlterInSync) -> ClusterChanges:
     Raises:
         CommandError: It is refused.
     """
-    altered = _altered(state, command, state.able)
+    altered = _altered(state, command, state.electable())
     topic = state.topics[command.topic]
     return ClusterChanges((with_partitions(topic, {command.partition: altered}),))
 
 
 def alter_many(state: ClusterState, command: c.AlterInSyncs) -> ClusterChanges:
     """Judge many, each as if it came alone; what is refused leaves the others as they are."""
-    able = state.able
+    electable = state.electable()
     changed: dict[str, dict[int, PartitionRecord]] = {}
     answer = []
     for topic, number, partition_id, leader_epoch, partition_epoch, members in command.wanted:
@@ -42,7 +43,7 @@ def alter_many(state: ClusterState, command: c.AlterInSyncs) -> ClusterChanges:
                 raise CommandError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} was created anew")
             if number in changed.get(topic, ()):
                 raise CommandError(ErrorCode.STALE_PARTITION_EPOCH, "it was named twice")
-            altered = _altered(state, one, able)
+            altered = _altered(state, one, electable)
         except CommandError as error:
             answer.append(int(error.code))
         else:
@@ -52,7 +53,9 @@ def alter_many(state: ClusterState, command: c.AlterInSyncs) -> ClusterChanges:
     return ClusterChanges(topics, answer=answer)
 
 
-def _altered(state: ClusterState, command: c.AlterInSync, able: set[int]) -> PartitionRecord:
+def _altered(
+    state: ClusterState, command: c.AlterInSync, electable: Electable
+) -> PartitionRecord:
     record = state.partition(command.topic, command.partition)
     topic = state.topics[command.topic]
     if (record.leader, record.leader_epoch) != (command.leader, command.leader_epoch):
@@ -72,10 +75,19 @@ def _altered(state: ClusterState, command: c.AlterInSync, able: set[int]) -> Par
             ErrorCode.INVALID_REQUEST, f"in-sync set {sorted(wanted)} of {record.replicas}"
         )
     for broker_id, epoch in command.members:
-        if broker_id not in record.in_sync and state.broker_in_session(broker_id, epoch).leaving:
-            raise CommandError(ErrorCode.STALE_BROKER_EPOCH, f"broker {broker_id} is shutting down")
+        if broker_id not in record.in_sync and not state.broker_in_session(
+            broker_id, epoch
+        ).keeps_up:
+            problem = f"broker {broker_id} is shutting down, or its storage takes no writes"
+            raise CommandError(ErrorCode.STALE_BROKER_EPOCH, problem)
     grown = election.with_in_sync(record, wanted | set(record.in_sync))
     gone = set(record.in_sync) - wanted
-    altered = election.shrink(grown, gone, election.min_in_sync_of(record, topic.overrides))
+    minimum = election.min_in_sync_of(record, topic.overrides)
+    altered = election.shrink(grown, gone, minimum)
     altered = altered._replace(partition_epoch=record.partition_epoch + 1)
-    return reassignment.finish(altered, able, topic.overrides)
+    done = reassignment.finish(altered, electable, topic.overrides)
+    if done.leader in electable.able:
+        return done
+    # It led because nobody else was in sync.
+    stuck = [each.broker_id for each in state.brokers.values() if each.read_only]
+    return election.let_go(election.keep_led(done, electable), stuck, minimum)

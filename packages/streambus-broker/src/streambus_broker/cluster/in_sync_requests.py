@@ -68,9 +68,7 @@ class InSyncRequests:
     def _due(self, now_s: float) -> list[_Asked]:
         """The partitions whose in-sync sets should change; it counts as asked from here on."""
         brokers = self._node.state.brokers
-        living = {
-            each.broker_id for each in brokers.values() if not each.fenced and not each.leaving
-        }
+        living = {each.broker_id for each in brokers.values() if each.keeps_up}
         due = []
         for replica, leading in self._next_led():
             if replica.partition_id in self._asking:

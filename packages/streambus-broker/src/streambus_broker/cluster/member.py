@@ -14,6 +14,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from streambus_broker.cluster import commands as c
+from streambus_broker.cluster.describe import ANSWERING
 from streambus_broker.cluster.group import UncertainError
 from streambus_broker.cluster.lease import Office, SessionLease
 from streambus_broker.cluster.peers import PeerError
@@ -29,7 +30,6 @@ from streambus_protocol import (
     ErrorCode,
 )
 from streambus_raft.errors import RaftError, StoppedError
-from streambus_storage import TreeFailedError
 
 if TYPE_CHECKING:
     from streambus_broker.cluster.group import MetadataGroup
@@ -102,6 +102,9 @@ class Member:
                 raise RemovedBrokerError(
                     f"broker {node.config.node_id} was removed from this cluster"
                 )
+            if self._group.is_controller:
+                # Whatever becomes of its own session: others lead by what it grants them.
+                await self._confirm_office()
             if node.me is None and not node.closing and not self._storage_failed():
                 await self._try_to_register()
                 continue
@@ -161,7 +164,7 @@ class Member:
                 continue
             number, here = node.config.node_id, node.advertised
             for each in found.members:
-                alive = each.broker_id == number and each.state in ("alive", "maintenance")
+                alive = each.broker_id == number and each.state in ANSWERING
                 if alive and (each.host, each.port) != here:
                     self._refuse_double(
                         f"broker {number} is already here, at {each.host}:{each.port};"
@@ -173,8 +176,7 @@ class Member:
 
     def _storage_failed(self) -> bool:
         """Whether this broker's log has stopped, or its metadata has no room: it is let go."""
-        stopped = isinstance(self._node.storage_error, TreeFailedError)
-        return stopped or self._group.full is not None
+        return self._node.storage_is_final or self._group.full is not None
 
     async def _register(self) -> None:
         node, group = self._node, self._group
@@ -200,10 +202,7 @@ class Member:
     async def _heartbeat(self) -> None:
         node, group = self._node, self._group
         me = node.me
-        if me is None or self._storage_failed():
-            return
-        if group.is_controller:
-            await self._confirm_office()
+        if me is None or group.is_controller or self._storage_failed():
             return
         link = group.transport.link(group.controller or -1)
         if link is None:
@@ -235,7 +234,10 @@ class Member:
         self._node.leads_until_s = self.lease.until_s
 
     async def _confirm_office(self) -> None:
-        """Ask a majority whether this broker is the controller; that is its own heartbeat."""
+        """Ask a majority whether this broker is the controller; that is its own heartbeat.
+
+        One whose records cannot be written goes on as the controller: its metadata can.
+        """
         node, group = self._node, self._group
         asked_s, term = node.steady_s(), group.term
         try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streambus_broker.cluster.broker import ClusterBroker
     from streambus_protocol import PartitionReplicas, ReplicaProgress
 
-STATES = ("alive", "fenced", "leaving", "maintenance")
+STATES = ("alive", "fenced", "leaving", "maintenance", "read_only")
 PROBLEMS = ("offline", "under_min_in_sync", "under_replicated", "reassigning")
 
 

@@ -325,6 +325,14 @@ class ClusterNode(Node):
             self.damaged(error)
         return super().storage_failed(operation, error)
 
+    def storage_works(self) -> None:
+        """Leave the judgement to `StorageWatch`: one small write may find a last bit of room."""
+
+    def storage_tried(self) -> None:
+        """Take note that a write of some size succeeded after failures."""
+        if self.storage_error is not None:
+            super().storage_works()
+
     # --- what is committed ---------------------------------------------------------------------
 
     def synced_later(self, replica: Replica, sequence: int) -> None:
@@ -390,10 +398,10 @@ class ClusterNode(Node):
         self.server.answer_due()
 
     def living_in_sync(self, replica: Replica) -> int:
-        """How many of a partition's in-sync replicas have a session."""
-        brokers = self.state.brokers
+        """How many of a partition's in-sync replicas may be counted on, the leader included."""
+        brokers, mine = self.state.brokers, self.config.node_id
         count = 0
         for broker_id in replica.record.in_sync:
             broker = brokers.get(broker_id)
-            count += broker is not None and not (broker.fenced or broker.leaving)
+            count += broker is not None and (broker_id == mine or broker.keeps_up)
         return count

@@ -21,6 +21,7 @@ from streambus_protocol import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from streambus_broker.cluster.election import Electable
     from streambus_broker.metadata.records import PartitionRecord
 
     Overrides = dict[str, int | bool | str]
@@ -48,7 +49,7 @@ def check_target(target: tuple[int, ...], brokers: Collection[int]) -> None:
 def begin(
     record: PartitionRecord,
     target: tuple[int, ...],
-    able: Collection[int],
+    electable: Electable,
     overrides: Overrides,
 ) -> PartitionRecord:
     """Move to ``target``; a reassignment that is under way is redirected.
@@ -67,10 +68,10 @@ def begin(
     )
     moved = election.with_in_sync(moved, record.in_sync)
     _check_left(record, moved, overrides)
-    return finish(election.keep_led(moved, able), able, overrides)
+    return finish(election.keep_led(moved, electable), electable, overrides)
 
 
-def cancel(record: PartitionRecord, able: Collection[int], overrides: Overrides) -> PartitionRecord:
+def cancel(record: PartitionRecord, electable: Electable, overrides: Overrides) -> PartitionRecord:
     """Go back to what was before.
 
     Raises:
@@ -86,10 +87,10 @@ def cancel(record: PartitionRecord, able: Collection[int], overrides: Overrides)
     )
     back = election.with_in_sync(back, record.in_sync)
     _check_left(record, back, overrides)
-    return election.keep_led(back, able)
+    return election.keep_led(back, electable)
 
 
-def finish(record: PartitionRecord, able: Collection[int], overrides: Overrides) -> PartitionRecord:
+def finish(record: PartitionRecord, electable: Electable, overrides: Overrides) -> PartitionRecord:
     """Complete a reassignment if everybody who was added is in sync; else leave it alone."""
     if not (record.adding or record.removing) or not set(record.adding) <= set(record.in_sync):
         return record
@@ -103,7 +104,7 @@ def finish(record: PartitionRecord, able: Collection[int], overrides: Overrides)
     done = election.with_in_sync(done, record.in_sync)
     if _missing(record, done, overrides):
         return record  # too few of those who stay have everything
-    return election.keep_led(done, able)
+    return election.keep_led(done, electable)
 
 
 def _missing(before: PartitionRecord, after: PartitionRecord, overrides: Overrides) -> int:

@@ -1,4 +1,4 @@
-"""Brokers come and go: registered, fenced, leaving, in maintenance, removed. Pure.
+"""Brokers come and go: registered, fenced, leaving, in maintenance, read-only, removed. Pure.
 
 A registration is refused where it cannot be this broker's: the one that it claims to be still
 lives elsewhere, or with another directory; it was removed; or its release shares no level with the
@@ -52,8 +52,9 @@ def register(state: ClusterState, index: int, command: c.RegisterBroker) -> Clus
         vote=None if known is None else known.vote,
         level_min=command.level_min,
         level_max=command.level_max,
+        read_only=known is not None and known.read_only and not lost_disk,
     )
-    able = state.able | ({broker.broker_id} if broker.leads else set())
+    electable = state.electable(broker)
 
     def change(placed: Placed) -> PartitionRecord:
         record = placed.record
@@ -64,8 +65,8 @@ def register(state: ClusterState, index: int, command: c.RegisterBroker) -> Clus
             record = election.with_in_sync(record, stay)
         if record.leader == broker.broker_id:
             # What it wrote and had not synced is gone: nobody may take its log for the old one.
-            return election.with_leader(record, election.choose_leader(record, able))
-        return election.keep_led(record, able)
+            return election.with_leader(record, election.choose_leader(record, electable))
+        return election.keep_led(record, electable)
 
     topics = state.each_partition(change)
     warnings: tuple[str, ...] = ()
@@ -129,14 +130,14 @@ def leave(state: ClusterState, command: c.LeaveBroker) -> ClusterChanges:
 
 def _without(state: ClusterState, broker: BrokerRecord) -> ClusterChanges:
     """Elect others, and count on a broker no more."""
-    able = state.able - {broker.broker_id}
+    electable = state.electable(broker)
 
     def change(placed: Placed) -> PartitionRecord:
         record = placed.record
         if broker.broker_id not in record.replicas:
             return record
         minimum = election.min_in_sync_of(record, placed.topic.overrides)
-        led = election.keep_led(record, able)
+        led = election.keep_led(record, electable)
         return election.shrink(led, {broker.broker_id}, minimum)
 
     return ClusterChanges(state.each_partition(change), brokers=(broker,))
@@ -149,14 +150,36 @@ def maintain(state: ClusterState, command: c.SetMaintenance) -> ClusterChanges:
         CommandError: There is no such broker.
     """
     broker = replace(state.broker(command.broker_id), maintenance=command.on)
-    able = state.able - {broker.broker_id} | ({broker.broker_id} if broker.leads else set())
+    electable = state.electable(broker)
+
+    def change(placed: Placed) -> PartitionRecord:
+        return election.keep_led(placed.record, electable)
+
+    return ClusterChanges(state.each_partition(change), brokers=(broker,))
+
+
+def set_read_only(state: ClusterState, command: c.SetReadOnly) -> ClusterChanges:
+    """Lead without a broker whose storage takes no writes, as far as others can; or no longer.
+
+    It leaves the in-sync sets at once, as far as their minimum allows: nothing that is written
+    from now on has to wait for it.
+
+    Raises:
+        CommandError: Its session is over.
+    """
+    known = state.broker_in_session(command.broker_id, command.epoch)
+    broker = replace(known, read_only=command.on)
+    electable = state.electable(broker)
 
     def change(placed: Placed) -> PartitionRecord:
         record = placed.record
-        if record.leader == broker.broker_id and not broker.leads:
-            leader = election.choose_leader(record, able)
-            return record if leader < 0 else election.with_leader(record, leader)
-        return election.keep_led(record, able) if record.leader < 0 else record
+        if broker.broker_id not in record.replicas:
+            return record
+        led = election.keep_led(record, electable)
+        if not broker.read_only:
+            return led
+        minimum = election.min_in_sync_of(record, placed.topic.overrides)
+        return election.let_go(led, {broker.broker_id}, minimum)
 
     return ClusterChanges(state.each_partition(change), brokers=(broker,))
 

@@ -86,7 +86,7 @@ def begin(state: ClusterState, command: c.ReplaceBroker) -> ClusterChanges:
     moves = plan(state, command.old_id, command.new_id)
     for name, number, record, target in moves:
         overrides = state.topics[name].overrides
-        moved = reassignment.begin(record, target, state.able, overrides)
+        moved = reassignment.begin(record, target, state.electable(), overrides)
         changed.setdefault(name, {})[number] = moved
     old = replace(state.broker(command.old_id), replaced_by=command.new_id)
     topics = tuple(with_partitions(state.topics[name], some) for name, some in changed.items())
@@ -120,7 +120,7 @@ def cancel(state: ClusterState, command: c.CancelReplace) -> ClusterChanges:
         ordered = record._replace(replicas=(*before, *record.adding))
         changed.setdefault(name, {})[number] = reassignment.cancel(
             election.with_in_sync(ordered, record.in_sync),
-            state.able,
+            state.electable(),
             state.topics[name].overrides,
         )
     old = replace(state.broker(command.old_id), replaced_by=NOBODY)

@@ -88,6 +88,13 @@ class ClusterState(Registry):
         """Brokers that may be made leaders."""
         return {each.broker_id for each in self.brokers.values() if each.leads}
 
+    def electable(self, changed: BrokerRecord | None = None) -> election.Electable:
+        """Who may lead, once this broker is as given."""
+        brokers = dict(self.brokers)
+        if changed is not None:
+            brokers[changed.broker_id] = changed
+        return election.Electable.of(brokers.values())
+
     def broker(self, broker_id: int) -> BrokerRecord:
         """A broker.
 
@@ -183,14 +190,15 @@ class ClusterState(Registry):
 
     def _reassign(self, command: c.Reassign) -> ClusterChanges:
         changed: dict[str, dict[int, PartitionRecord]] = {}
+        electable = self.electable()
         for name, number, target in command.moves:
             record = changed.get(name, {}).get(number) or self.partition(name, number)
             overrides = self.topics[name].overrides
             if target is None:
-                moved = reassignment.cancel(record, self.able, overrides)
+                moved = reassignment.cancel(record, electable, overrides)
             else:
                 reassignment.check_target(target, self.brokers)
-                moved = reassignment.begin(record, target, self.able, overrides)
+                moved = reassignment.begin(record, target, electable, overrides)
             changed.setdefault(name, {})[number] = moved
         return ClusterChanges(
             tuple(with_partitions(self.topics[name], records) for name, records in changed.items())
@@ -200,18 +208,18 @@ class ClusterState(Registry):
         topic = self._existing(command.topic)
         loads = [each for each in self.loads() if each.able]
         self._check_factor(command.factor, loads)
-        changed = {}
+        changed, electable = {}, self.electable()
         for number, record in enumerate(topic.partitions):
             now = reassignment.target_of(record)
             if len(now) < command.factor:
                 target = placement.extend(now, command.factor, loads, number)
             else:
                 target = placement.reduce(now, command.factor, record.leader)
-            changed[number] = reassignment.begin(record, target, self.able, topic.overrides)
+            changed[number] = reassignment.begin(record, target, electable, topic.overrides)
         return ClusterChanges((with_partitions(topic, changed),))
 
     def _elect(self, command: c.ElectLeaders) -> ClusterChanges:
-        able, living = self.able, self.living
+        electable, living = self.electable(), self.living
         chosen = None if command.partitions is None else set(command.partitions)
         for name, number in command.partitions or ():
             self.partition(name, number)
@@ -224,7 +232,7 @@ class ClusterState(Registry):
             name = placed.topic.name
             if chosen is not None and (name, placed.number) not in chosen:
                 return record
-            leader = election.choose_leader(record, able)
+            leader = election.choose_leader(record, electable)
             if command.unclean and leader < 0 and record.leader < 0:
                 leader = next((each for each in record.replicas if each in living), -1)
                 if leader >= 0:
@@ -235,7 +243,9 @@ class ClusterState(Registry):
                     )
             if leader < 0 or leader == record.leader:
                 return record
-            if record.leader >= 0 and leader != record.replicas[0]:
+            if record.leader >= 0 and leader not in electable.able:
+                return record
+            if record.leader in electable.able and leader != record.replicas[0]:
                 return record  # not the preferred one: moving would gain nothing
             elected += 1
             return election.with_leader(record, leader)
@@ -386,6 +396,7 @@ _JUDGES: dict[type, Callable[..., ClusterChanges]] = {
     c.FenceBroker: registering.fence,
     c.LeaveBroker: registering.leave,
     c.SetMaintenance: registering.maintain,
+    c.SetReadOnly: registering.set_read_only,
     c.RemoveBroker: registering.remove,
     c.AlterInSync: in_sync.alter,
     c.AlterInSyncs: in_sync.alter_many,

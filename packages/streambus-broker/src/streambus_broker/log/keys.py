@@ -6,6 +6,7 @@ Keys, all big-endian, so that order in the tree is order in the log::
     u64 0             u64 partition_id       the partition's start mark
     u64 0             u64 partition_id | 1 << 61   its leader epochs (in a cluster)
     u64 0             u64 partition_id | 2 << 61   its high watermark and producer states
+    u64 0             u64 0                what a write is tried with; deleted at once
 
 A batch's value is 16 bytes of running totals and the batch as it travels::
 
@@ -52,6 +53,8 @@ class StartMark(NamedTuple):
 
 
 NO_START_MARK = StartMark(0, 0, 0, -1)
+TRIAL_KEY = KEY.pack(0, 0)
+"""Bytes of no meaning, by which a storage that refused writes is tried."""
 
 
 def batch_key(partition_id: int, base_offset: int) -> bytes:
