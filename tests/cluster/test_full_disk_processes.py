@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -71,3 +72,61 @@ def test_a_process_with_a_full_disk_resumes_without_a_restart(tmp_path: Path) ->
         cluster.wait_in_sync(PATIENCE_S)
         cluster.check()
         assert "stands still" in log.read_text()
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing() or "there are small disks")
+@pytest.mark.timeout(300)  # processes on a busy machine
+def test_a_process_whose_records_have_no_room_is_led_by_others_until_it_has(tmp_path: Path) -> None:
+    """The two trees lie on disks of their own, so that the metadata still has room."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+    with ExitStack() as stack:
+        records = tmp_path / str(FULL) / "data" / "data"
+        disk = SmallDisk(records, DISK_BYTES)
+        stack.callback(disk.close)
+        (records / "lost+found").rmdir()  # a tree begins in an empty directory
+        flags = ("--memtable-bytes", "1MiB", "--leader-balance-ms", "2000")
+        cluster = ClusterProcesses(str(tmp_path), addresses, "t", flags=flags)
+        stack.callback(cluster.stop)
+        cluster.start()
+        admin = stack.enter_context(Admin(cluster.address))
+        producer = stack.enter_context(Producer(cluster.address, acks="all"))
+        admin.create_topic("t", partitions=3, replication_factor=3)
+        cluster.wait_in_sync(PATIENCE_S)
+
+        def state() -> str:
+            return {each.node_id: each for each in admin.describe_cluster().members}[FULL].state
+
+        def leaders() -> list[int]:
+            return [one.leader for one in admin.describe_topic("t").partitions]
+
+        wait_until(lambda: FULL in leaders(), "it leads one of three", PATIENCE_S)
+        disk.fill()
+        value, sent = b"x" * 100_000, 0
+        ends_s = time.monotonic() + PATIENCE_S
+        while state() != "read_only" and time.monotonic() < ends_s:
+            for partition in range(3):  # none of these fails, whoever leads
+                producer.send("t", value, partition=partition)
+                sent += 1
+        assert state() == "read_only"
+        assert FULL not in leaders()
+        healths = {each.node_id: each for each in admin.health()}
+        assert not healths[FULL].ready
+        assert all(each.ready for node, each in healths.items() if node != FULL)
+        for partition in range(3):
+            producer.send("t", value, partition=partition)
+            sent += 1
+        assert FULL not in leaders()
+        cluster.check()
+        disk.empty()
+        wait_until(lambda: state() == "alive", "it has tried, and found room", PATIENCE_S)
+        cluster.wait_in_sync(PATIENCE_S)
+        wait_until(lambda: FULL in leaders(), "it leads again", PATIENCE_S)
+        for partition in range(3):
+            producer.send("t", value, partition=partition)
+            sent += 1
+        with Consumer(cluster.address, "t", start="earliest") as consumer:
+            found, ends_s = 0, time.monotonic() + PATIENCE_S
+            while found < sent and time.monotonic() < ends_s:
+                found += len(consumer.poll(timeout=5))
+        assert found == sent
+        cluster.check()

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.storage_watch import Trials
 from streambus_protocol import ErrorCode
-from tests.cluster.test_state import apply, cluster, fence, in_sync, part, refused, register, topic_of
+from tests.cluster.test_state import (
+    apply,
+    cluster,
+    fence,
+    in_sync,
+    part,
+    refused,
+    register,
+    topic_of,
+)
 
 if TYPE_CHECKING:
     from streambus_broker.cluster.state import ClusterState

@@ -32,7 +32,8 @@ class ClusterMember:
     """A broker of a cluster.
 
     Attributes:
-        state: ``alive``, ``fenced``, ``leaving`` or ``maintenance``.
+        state: ``alive``, ``fenced``, ``leaving``, ``maintenance`` or ``read_only`` (its storage
+            takes no writes: it leads only where nobody else can).
         role: in the metadata group: ``voter``, ``learner`` or ``none``.
         epoch: of its present or last session.
         leaders: partitions that it leads.

@@ -69,7 +69,7 @@ class DescribeClusterRequest(NamedTuple):
 
 
 class ClusterMember(NamedTuple):
-    """A broker. ``state``: ``alive``, ``fenced``, ``leaving`` or ``maintenance``.
+    """A broker. ``state``: ``alive``, ``fenced``, ``leaving``, ``maintenance`` or ``read_only``.
 
     ``role`` in the metadata group: ``voter``, ``learner`` or ``none``. ``metadata_lag``: entries of
     the metadata that it has not yet, -1 where the answering broker does not know. ``pending``: what

@@ -53,9 +53,7 @@ def alter_many(state: ClusterState, command: c.AlterInSyncs) -> ClusterChanges:
     return ClusterChanges(topics, answer=answer)
 
 
-def _altered(
-    state: ClusterState, command: c.AlterInSync, electable: Electable
-) -> PartitionRecord:
+def _altered(state: ClusterState, command: c.AlterInSync, electable: Electable) -> PartitionRecord:
     record = state.partition(command.topic, command.partition)
     topic = state.topics[command.topic]
     if (record.leader, record.leader_epoch) != (command.leader, command.leader_epoch):
@@ -75,9 +73,10 @@ def _altered(
             ErrorCode.INVALID_REQUEST, f"in-sync set {sorted(wanted)} of {record.replicas}"
         )
     for broker_id, epoch in command.members:
-        if broker_id not in record.in_sync and not state.broker_in_session(
-            broker_id, epoch
-        ).keeps_up:
+        if (
+            broker_id not in record.in_sync
+            and not state.broker_in_session(broker_id, epoch).keeps_up
+        ):
             problem = f"broker {broker_id} is shutting down, or its storage takes no writes"
             raise CommandError(ErrorCode.STALE_BROKER_EPOCH, problem)
     grown = election.with_in_sync(record, wanted | set(record.in_sync))

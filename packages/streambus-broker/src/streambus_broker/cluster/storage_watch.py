@@ -36,7 +36,7 @@ class Trials:
         sound: A trial has passed since the last failure, or since the start.
     """
 
-    __slots__ = ("_due_s", "_pause_s", "_passed_s", "_trying", "sound")
+    __slots__ = ("_due_s", "_passed_s", "_pause_s", "_trying", "sound")
 
     def __init__(self) -> None:
         self.sound = False

@@ -89,6 +89,12 @@ def health(
         for one in known
         if one.state == "fenced"
     ]
+    problems += [
+        f"broker {one.node_id} at {one.host}:{one.port} leads only where nobody else can: its"
+        " storage takes no writes"
+        for one in known
+        if one.state == "read_only"
+    ]
     problems += [f"partition {where} has no leader" for where in cluster.offline]
     problems += [f"partition {where} is under-replicated" for where in cluster.under_replicated]
     rows: list[dict[str, object]] = []
@@ -117,7 +123,7 @@ def health(
     say(f"healthy: {len(healths)} broker(s), {cluster.partition_count} partition(s)")
 
 
-_ANSWERING = ("alive", "maintenance")
+_ANSWERING = ("alive", "maintenance", "read_only")
 
 
 @app.command()
