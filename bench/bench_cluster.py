@@ -1,6 +1,6 @@
 """``hatch run bench cluster``: three brokers on one machine.
 
-    hatch run bench cluster                          # everything, about ten minutes
+    hatch run bench cluster                          # everything, about a quarter of an hour
     hatch run bench cluster --only failover --kills 20
     hatch run bench cluster --only catchup --gigabytes 0.2 --no-save
     hatch run bench cluster --only partitions --partitions 10 1000
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=20, help="of the failover")
     parser.add_argument("--gigabytes", type=float, default=1.0, help="to catch up with")
     parser.add_argument("--partitions", type=int, nargs="+", default=[10, 1_000, 10_000])
-    parser.add_argument("--kills-each", type=int, default=3, help="with each number of partitions")
+    parser.add_argument("--kills-each", type=int, default=10, help="with each number of partitions")
     parser.add_argument("--no-save", action="store_true", help="leave results and plots alone")
     given = parser.parse_args(arguments)
     options = {

@@ -55,12 +55,20 @@ def rows(kills: int) -> tuple[list[Row], list[Kill]]:
         cluster(directory) as brokers,
     ):
         made = [kill_leader(brokers) for _ in range(kills)]
-    gaps = Sample(tuple(each.gap_s for each in made))
+    return gap_rows("", made), made
+
+
+def gap_rows(prefix: str, kills: Sequence[Kill]) -> list[Row]:
+    """Shortest, median and longest of some kills; how many met the controller stands beside."""
+    gaps = Sample(tuple(each.gap_s for each in kills))
+    controllers = sum(each.controlled for each in kills)
+    what, of = f"{prefix}leader killed to next record", f"{controllers} of {len(kills)} controllers"
     return [
-        Row("leader killed to next record, median", gaps.median, "s", target=at_most(1.0),
-            note=histogram(gaps.values), sample=gaps),
-        Row("leader killed to next record, max", gaps.high, "s", target=at_most(3.0)),
-    ], made  # fmt: skip
+        Row(f"{what}, min", gaps.low, "s"),
+        Row(f"{what}, median", gaps.median, "s", target=at_most(1.0),
+            note=f"{of}; {histogram(gaps.values)}", sample=gaps),
+        Row(f"{what}, max", gaps.high, "s", target=at_most(3.0)),
+    ]  # fmt: skip
 
 
 def histogram(values: Sequence[float], width_s: float = 0.25) -> str:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.cluster.failover import Kill, kill_leader
+from bench.cluster.failover import Kill, gap_rows, kill_leader
 from bench.cluster.running import (
     TOPIC,
     VALUE,
@@ -16,7 +16,7 @@ from bench.cluster.running import (
     send_somehow,
     wait_whole,
 )
-from bench.report import Row, Sample, at_most
+from bench.report import Row, Sample
 from streambus_client import Producer
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ def _start_again(brokers: ClusterProcesses) -> tuple[float, float]:
 def rows(cost: Cost) -> list[Row]:
     """The rows of one number of partitions."""
     many = f"{cost.partitions:,} partitions"
-    gaps = Sample(tuple(each.gap_s for each in cost.kills))
     whole = Sample(tuple(each.whole_s for each in cost.kills))
     found = [
         Row(f"{many}: a topic created, all replicas in sync", cost.created_s, "s"),
@@ -99,9 +98,7 @@ def rows(cost: Cost) -> list[Row]:
     ]
     if cost.kills:
         found += [
-            Row(f"{many}: leader killed to next record, median", gaps.median, "s",
-                target=at_most(1.0), note=f"of {len(gaps.values)}", sample=gaps),
-            Row(f"{many}: leader killed to next record, max", gaps.high, "s", target=at_most(3.0)),
+            *gap_rows(f"{many}: ", cost.kills),
             Row(f"{many}: the killed one back, until all replicas are in sync", whole.median, "s",
                 sample=whole),
         ]  # fmt: skip

@@ -99,10 +99,19 @@ def wait_until(what: str, holds: Callable[[Admin], bool], address: str, timeout_
 
 
 def wait_whole(brokers: ClusterProcesses, timeout_s: float = 120.0) -> None:
-    """Wait until every broker lives, and every replica is in sync."""
+    """Wait until every broker lives, and every replica is in sync, by what each of them knows.
+
+    One that has just started still knows the cluster as it was before it died.
+    """
 
     def whole(admin: Admin) -> bool:
         seen = admin.cluster()
         return seen.healthy and len(seen.brokers) == len(brokers.servers)
 
-    wait_until("all replicas in sync", whole, brokers.address, timeout_s)
+    def ready(admin: Admin) -> bool:
+        found = admin.health()
+        return len(found) == len(brokers.servers) and all(each.ready for each in found)
+
+    wait_until("all brokers ready", ready, brokers.address, timeout_s)
+    for server in brokers.servers.values():
+        wait_until("all replicas in sync", whole, server.address, timeout_s)

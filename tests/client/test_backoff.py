@@ -14,8 +14,10 @@ from streambus_client._backoff import Backoff, BackoffPolicy, wait_before_retry_
 def test_waits_stay_within_their_bounds_and_reach_the_top(seed: int, failures: int) -> None:
     policy = BackoffPolicy(first_s=0.1, max_s=2.0, factor=2.0, jitter=0.5)
     backoff = Backoff(Random(seed), policy)
+    quick = [0.1, *[0.15] * 20]  # 3 s: what a failover may take
     for attempt in range(failures):
-        nominal_s = min(2.0, 0.1 * 2.0**attempt)
+        grown_s = min(2.0, 0.1 * 2.0 ** max(attempt - len(quick) + 1, 0))
+        nominal_s = quick[attempt] if attempt < len(quick) else grown_s
         assert 0.5 * nominal_s <= backoff.next_wait_s() <= nominal_s
     assert backoff.failures == failures
 
@@ -26,6 +28,11 @@ def test_same_seed_gives_the_same_waits_and_another_seed_others() -> None:
         return [backoff.next_wait_s() for _ in range(5)]
 
     assert waits(1) == waits(1) != waits(2)
+
+
+def test_a_first_wait_beyond_the_quick_ones_is_kept() -> None:
+    backoff = Backoff(Random(1), BackoffPolicy(first_s=1.0, max_s=4.0, jitter=0.0))
+    assert [backoff.next_wait_s() for _ in range(4)] == [1.0, 2.0, 4.0, 4.0]
 
 
 def test_success_begins_anew() -> None:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from streambus_broker.cluster.leader import LeaderReplication
 
+ALL = {1, 2, 3}
+
 
 def leader_of(
     in_sync: tuple[int, ...] = (1, 2, 3), *, log_end: int = 0, minimum: int = 2
@@ -68,9 +70,9 @@ def test_a_follower_joins_when_it_has_everything_committed_and_the_epochs_beginn
     leader.fetched(2, 10, 8, 0.5)
     leader.fetched(3, 9, 9, 1.0)
     assert leader.high_watermark == 8
-    assert leader.wanted_in_sync(1.0) is None
+    assert leader.wanted_in_sync(1.0, ALL) is None
     leader.fetched(3, 10, 10, 1.0)
-    assert leader.wanted_in_sync(1.0) == (1, 2, 3)
+    assert leader.wanted_in_sync(1.0, ALL) == (1, 2, 3)
 
 
 def test_a_follower_that_lags_leaves_by_time() -> None:
@@ -78,10 +80,19 @@ def test_a_follower_that_lags_leaves_by_time() -> None:
     leader.appended(10)
     leader.fetched(2, 10, 10, 8.0)
     leader.fetched(3, 5, 5, 8.0)
-    assert leader.wanted_in_sync(9.0) is None
-    assert leader.wanted_in_sync(10.5) == (1, 2)
+    assert leader.wanted_in_sync(9.0, ALL) is None
+    assert leader.wanted_in_sync(10.5, ALL) == (1, 2)
     leader.asked((1, 2))
-    assert leader.wanted_in_sync(11.0) is None
+    assert leader.wanted_in_sync(11.0, ALL) is None
+
+
+def test_a_dead_member_leaves_as_soon_as_somebody_else_is_in_its_place() -> None:
+    """It stayed for the minimum's sake, and nothing is committed while it counts."""
+    leader = leader_of(in_sync=(1, 2))
+    living = {1, 3}
+    assert leader.wanted_in_sync(1.0, living) == (1,), "below the minimum: not to be asked for"
+    leader.fetched(3, 0, 0, 1.0)
+    assert leader.wanted_in_sync(1.0, living) == (1, 3)
 
 
 def test_a_follower_that_keeps_up_under_load_stays() -> None:
@@ -90,7 +101,7 @@ def test_a_follower_that_keeps_up_under_load_stays() -> None:
         leader.appended(step * 10)
         leader.fetched(2, step * 10, step * 10, step * 1.0)
         leader.fetched(3, step * 10 - 5, step * 10 - 5, step * 1.0)  # always a little behind
-        assert leader.wanted_in_sync(step * 1.0) is None
+        assert leader.wanted_in_sync(step * 1.0, ALL) is None
 
 
 def test_a_lost_session_counts_for_nothing_until_it_fetches_again() -> None:

@@ -345,3 +345,27 @@ def test_new_cluster_needs_no_quorum_beyond_its_voters() -> None:
     leader.core.propose(b"alone")
     cluster.settle()
     assert leader.commands == [b"alone"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["all-know", "one-is-late"])
+def test_05_voters_elect_at_once_when_the_leaders_process_has_ended(*, late: bool) -> None:
+    cluster, survivors = Cluster(range(1, 6)), (1, 2, 4, 5)
+    cluster.elect(3)
+    cluster.isolate(3)
+    for each in survivors[1:] if late else survivors:
+        cluster[each].core.leader_gone(NodeId(3))
+    cluster[1].core.leader_gone(NodeId(4))  # it does not lead
+    cluster.tick(4, only=survivors)
+    leader = 2 if late else 1
+    assert [each for each in survivors if cluster[each].role == Role.LEADER] == [leader]
+    assert {cluster[each].term for each in survivors} == {2}
+
+
+def test_05_a_leader_that_lives_after_all_is_deposed_and_follows() -> None:
+    cluster = Cluster()
+    cluster.elect(1)
+    for each in (1, 2, 3):
+        cluster[each].core.leader_gone(NodeId(1))  # which itself knows better
+    cluster.tick(3, only=(2, 3))
+    assert cluster.leaders() == [2]
+    assert {cluster[each].term for each in (1, 2, 3)} == {2}

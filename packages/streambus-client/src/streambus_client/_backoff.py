@@ -2,6 +2,10 @@
 
 Pure: the caller owns clock and sleep, the dice are injected. Jitter keeps clients that lost the
 same broker from coming back in step.
+
+Most of what fails in a cluster is over within the time that a failover takes. So for so long the
+waits grow only to `QUICK_MAX_S`: a wait of a second would often begin just before there is a new
+leader, and last longer than the election. What lasts longer is asked about less and less often.
 """
 
 from __future__ import annotations
@@ -11,6 +15,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from random import Random
+
+
+QUICK_FOR_S = 3.0
+"""Waits that sum up to this, before jitter, are quick: as long as a failover takes at most."""
+QUICK_MAX_S = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +45,21 @@ class Backoff:
     Not thread-safe; one object for each operation that retries.
     """
 
-    __slots__ = ("_failures", "_policy", "_random")
+    __slots__ = ("_failures", "_policy", "_quick", "_quick_for_s", "_random", "_waited_s")
 
-    def __init__(self, random: Random, policy: BackoffPolicy | None = None) -> None:
+    def __init__(
+        self,
+        random: Random,
+        policy: BackoffPolicy | None = None,
+        *,
+        quick_for_s: float = QUICK_FOR_S,
+    ) -> None:
         self._random = random
+        self._quick_for_s = quick_for_s
         self._policy = policy or BackoffPolicy()
         self._failures = 0
+        self._quick = 0
+        self._waited_s = 0.0
 
     @property
     def failures(self) -> int:
@@ -51,13 +69,19 @@ class Backoff:
     def next_wait_s(self) -> float:
         """Count a failure and return how long to wait, in seconds, in ``(0, max_s]``."""
         policy = self._policy
-        nominal_s = min(policy.max_s, policy.first_s * policy.factor ** min(self._failures, 64))
+        growth = policy.factor ** min(self._failures - self._quick, 64)
+        nominal_s = min(policy.max_s, policy.first_s * growth)
+        if nominal_s > QUICK_MAX_S >= policy.first_s and self._waited_s < self._quick_for_s:
+            nominal_s = QUICK_MAX_S
+            self._quick += 1
+        self._waited_s += nominal_s
         self._failures += 1
         return nominal_s * (1.0 - policy.jitter * self._random.random())
 
     def succeeded(self) -> None:
         """Forget the failures: the next wait is the first again."""
-        self._failures = 0
+        self._failures = self._quick = 0
+        self._waited_s = 0.0
 
 
 def wait_before_retry_s(

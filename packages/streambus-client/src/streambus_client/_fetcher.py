@@ -166,7 +166,7 @@ class Fetcher:
             self._readers.pop(gone)._drop()
         for where in wanted:
             if where not in self._readers:
-                backoff, place = self._session.backoff(), ReadPlace(self._session.backoff())
+                backoff, place = self._session.backoff(), ReadPlace(self._session.patient_backoff())
                 self._readers[where] = PartitionReader(where, start, backoff, place)
         self._turn = deque(self._readers.values())
 

@@ -75,6 +75,10 @@ class Session:
         """A fresh backoff for one operation."""
         return Backoff(self.options.random, self.options.backoff)
 
+    def patient_backoff(self) -> Backoff:
+        """As `backoff`, for what need not come back within a failover."""
+        return Backoff(self.options.random, self.options.backoff, quick_for_s=0.0)
+
 
 def ask_any(session: Session, request: tuple[Any, ...], deadline: float) -> Operation[Any]:
     """Put a request to any broker, one after the other, until one answers.

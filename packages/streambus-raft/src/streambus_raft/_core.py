@@ -271,6 +271,17 @@ class RaftCore:
             _election.campaign(self._node)
             self._settle()
 
+    def leader_gone(self, leader: NodeId) -> None:
+        """A leader's process is known to have ended: elect another one without waiting for silence.
+
+        Without effect where ``leader`` is not the one that is followed. Safe whenever it is called,
+        but for lease reads: a leader that lives after all, and whose successor is elected by this,
+        may go on to answer them. Do not use both on the word of a network that may lie.
+        """
+        if self._node.quarantine is None:
+            _election.leader_gone(self._node, leader)
+            self._settle()
+
     def report_unreachable(self, member: NodeId) -> None:
         """Messages to ``member`` were lost: send anew from what it has acknowledged."""
         progress = self._node.progress.get(member)

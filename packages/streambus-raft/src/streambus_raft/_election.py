@@ -26,6 +26,10 @@ from streambus_raft._types import NO_NODE, Role, Term
 
 if TYPE_CHECKING:
     from streambus_raft._state import Node
+    from streambus_raft._types import NodeId
+
+_TURN_TICKS = 2
+"""After a leader's death is known, each voter leaves the one before it so much time to win."""
 
 
 def may_campaign(node: Node) -> bool:
@@ -50,6 +54,20 @@ def time_out(node: Node) -> None:
     else:
         become_follower(node, node.term, NO_NODE)
         node.draw_timeout()
+
+
+def leader_gone(node: Node, leader: NodeId) -> None:
+    """The leader's process has ended: protect it no more, and campaign soon.
+
+    The voters take turns, by id, two ticks after one another: did all of them campaign at once,
+    none would win. Who is late to learn of it has protected the dead leader until then.
+    """
+    if node.role == Role.LEADER or node.leader != leader:
+        return
+    become_follower(node, node.term, NO_NODE)
+    current = node.track.current
+    rank = sum(1 for each in current.voters if each < node.id and each != leader)
+    node.timeout_ticks = min(node.timeout_ticks, node.elapsed_ticks + 1 + _TURN_TICKS * rank)
 
 
 def campaign(node: Node, *, transfer: bool = False) -> None:

@@ -362,6 +362,18 @@ class RaftServer:
                         return
         raise TransferError(f"node {target} did not take over in time")
 
+    def leader_gone(self, leader: int) -> None:
+        """Tell that a node's process has ended: if it led, the others elect at once.
+
+        Call it where the operating system says so, at every node that hears of it: a connection
+        broke, say, and nobody listens any more. Without effect where that node does not lead, or
+        this server does not run. A leader that lives after all is deposed; what it answers by lease
+        (:meth:`read`) may be out of date then.
+        """
+        if self._stopped is None and self._engine.driver.full is None:
+            self._engine.driver.core.leader_gone(NodeId(leader))
+            self._engine.signal.set()
+
     @property
     def leadership(self) -> Leadership:
         """Who leads, as far as this node knows."""

@@ -73,7 +73,7 @@ class InSyncRequests:
         for replica, leading in self._next_led():
             if replica.partition_id in self._asking:
                 continue
-            wanted = _possible(leading, leading.wanted_in_sync(now_s), living)
+            wanted = _possible(leading, leading.wanted_in_sync(now_s, living), living)
             if wanted is None:
                 continue
             record = replica.record

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 UNKNOWN = -1
 """The position of a follower that has not yet reported in this leader epoch."""
@@ -194,14 +194,22 @@ class LeaderReplication:
             self.high_watermark = lowest
         return self.high_watermark
 
-    def wanted_in_sync(self, now_s: float) -> tuple[int, ...] | None:
-        """The in-sync set to ask the controller for; None where it is right or already asked."""
+    def wanted_in_sync(self, now_s: float, living: Collection[int]) -> tuple[int, ...] | None:
+        """The in-sync set to ask the controller for; None where it is right or already asked.
+
+        Args:
+            now_s: The time.
+            living: Who has a session. A dead member that had to stay for the minimum's sake leaves
+                as soon as somebody else is there: nothing is committed while it counts.
+        """
         if self._requested is not None:
             return None
         wanted = {self.broker_id}
         for replica, known in self.followers.items():
             if replica in self.in_sync:
-                keep = now_s - known.caught_up_s <= self.lag_s_max or known.durable >= self.log_end
+                keep = replica in living and (
+                    now_s - known.caught_up_s <= self.lag_s_max or known.durable >= self.log_end
+                )
             else:
                 keep = known.durable >= max(self.high_watermark, self.epoch_start)
             if keep:

@@ -85,6 +85,9 @@ class Member:
         self._away_since_s: dict[int, float] = {}
         self._gone_in: dict[int, int] = {}  # broker to the epoch of the session that it died in
         self._refused_since_s: float | None = None
+        # Set when the group's leader changes: the loops below act on it at once.
+        self._heartbeat_due = asyncio.Event()
+        self._control_due = asyncio.Event()
 
     # --- a broker among others -----------------------------------------------------------------
 
@@ -109,7 +112,7 @@ class Member:
                 await self._try_to_register()
                 continue
             await self._heartbeat()
-            await asyncio.sleep(self._heartbeat_s)
+            await _set_or_later(self._heartbeat_due, self._heartbeat_s)
 
     async def _try_to_register(self) -> None:
         """Register, or wait a moment; raises as `run` where no trying mends a refusal."""
@@ -251,7 +254,11 @@ class Member:
             self._use_lease(asked_s, self.office.own_lease_s)
 
     async def watch_office(self) -> None:
-        """Shorten this broker's lease at once when it becomes the controller, for ever."""
+        """Shorten this broker's lease at once when it becomes the controller, for ever.
+
+        Whoever the controller is, it has to be told that this broker lives, and a new one has to
+        know that it is in office before it can fence anybody: neither waits for its usual turn.
+        """
         node = self._node
         with contextlib.suppress(StoppedError):  # others see to what that means for this broker
             async with contextlib.aclosing(self._group.server.watch_leadership()) as changes:
@@ -259,6 +266,9 @@ class Member:
                     if leadership.is_leader:
                         self.lease.shortened(node.steady_s(), self.office.own_lease_s)
                         node.leads_until_s = self.lease.until_s
+                    if leadership.leader is not None:
+                        self._heartbeat_due.set()
+                        self._control_due.set()
 
     async def _reregister(self) -> None:
         try:
@@ -301,6 +311,7 @@ class Member:
         record = self._node.state.brokers.get(broker_id)
         if record is not None:
             self._gone_in[broker_id] = record.epoch
+        self._group.server.leader_gone(broker_id)
         if self._group.is_controller:
             self.sessions.suspect(broker_id, self._node.steady_s())
 
@@ -309,7 +320,7 @@ class Member:
         node, group = self._node, self._group
         balanced_s = stepped_s = node.steady_s()
         while True:
-            await asyncio.sleep(_CONTROL_S)
+            await _set_or_later(self._control_due, _CONTROL_S)
             now_s = node.steady_s()
             if not group.is_controller:
                 self._leave_office()
@@ -321,6 +332,7 @@ class Member:
             self.sessions.follow(node.state.sessions, now_s)
             if not self._term:
                 self._term, balanced_s = group.term, now_s
+                node.logger.info("control", "this broker is the controller", term=group.term)
                 self._suspect_at_first(now_s)
             if self.office.holds(now_s):
                 await self._fence_dead(now_s)
@@ -418,3 +430,11 @@ class Member:
                 await self._group.propose(c.LeaveBroker(me.broker_id, me.epoch))
         except (CommandError, UncertainError, TimeoutError) as error:
             self._node.logger.info("leave", f"leadership could not be handed over: {error}")
+
+
+async def _set_or_later(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait until an event is set, and clear it; or until the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    event.clear()
