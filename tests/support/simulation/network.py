@@ -264,7 +264,7 @@ class SimulatedTransport(asyncio.Transport):
             return
         network = self._network
         at_s = network.loop.now_s + network.latency_s()
-        if network.is_slow:
+        if network.slowed:
             at_s += network.slowness_s(self)
         if at_s < self._arrives_s:
             at_s = self._arrives_s
@@ -274,8 +274,16 @@ class SimulatedTransport(asyncio.Transport):
     def _arrive(self, piece: bytes | None) -> None:
         """Let a piece reach the other host, unless the way is blocked."""
         network = self._network
-        if self.held or network.is_blocked(self.local[0], self.remote[0]):
+        if self.held or (
+            network.blocked and network.is_blocked(self.local[0], self.remote[0])
+        ):
             network.hold(self, piece)
+            return
+        peer = self.peer
+        process = peer.process
+        usual = piece is not None and peer._reading and not (peer._inbox or peer.lost)
+        if usual and (process is None or process.runs):
+            peer._context.run(peer._take, piece)
         else:
             self.land(piece)
 
@@ -311,13 +319,17 @@ class SimulatedTransport(asyncio.Transport):
 
     def _take(self, piece: bytes) -> None:
         """Give bytes to the program."""
-        self.peer._consumed(len(piece))
-        self._network.simulation.trace(self._label, len(piece), "bytes")
+        size = len(piece)
+        sender = self.peer
+        sender._unread_bytes -= size
+        if sender._write_paused:
+            sender._write_on()
+        self._network.simulation.trace(self._label, size, "bytes")
         self.protocol.data_received(piece)
 
-    def _consumed(self, size_bytes: int) -> None:
-        self._unread_bytes -= size_bytes
-        if self._write_paused and self.get_write_buffer_size() <= self._low_bytes:
+    def _write_on(self) -> None:
+        """Let the program write again, if little enough is unread."""
+        if self.get_write_buffer_size() <= self._low_bytes:
             self._write_paused = False
             if not self._dead():
                 self._network.loop.call_soon(self.protocol.resume_writing, context=self._context)
@@ -347,6 +359,8 @@ class SimulatedNetwork:
 
     Attributes:
         trouble_probability: How often something happens to a write.
+        blocked: The ways through which nothing passes, and how often each was blocked.
+        slowed: The ways that take longer at the moment, and by how much.
     """
 
     def __init__(self, simulation: Simulation, faults: Faults | None = None) -> None:
@@ -355,8 +369,8 @@ class SimulatedNetwork:
         self.random = simulation.random
         self.listeners: dict[tuple[str, int], SimulatedServer] = {}
         self.transports: dict[SimulatedTransport, None] = {}
-        self._blocked: dict[tuple[str, str], int] = {}  # how often
-        self._slow: dict[tuple[str, str], float] = {}
+        self.blocked: dict[tuple[str, str], int] = {}  # how often
+        self.slowed: dict[tuple[str, str], float] = {}
         self._down: dict[str, None] = {}
         self._held: dict[SimulatedTransport, None] = {}
         self._next_port = _EPHEMERAL_PORT
@@ -384,14 +398,9 @@ class SimulatedNetwork:
         """Draw a one-way time."""
         return self._latency_min_s + self._latency_range_s * self.random.random()
 
-    @property
-    def is_slow(self) -> bool:
-        """Whether any way takes longer at the moment."""
-        return bool(self._slow)
-
     def slowness_s(self, transport: SimulatedTransport) -> float:
         """What a way takes longer at the moment."""
-        return self._slow.get((transport.local[0], transport.remote[0]), 0.0)
+        return self.slowed.get((transport.local[0], transport.remote[0]), 0.0)
 
     def at(self, when_s: float, call: Callable[..., object], *args: Any) -> None:
         """Do something on the wire's behalf: it happens even if the sender dies meanwhile."""
@@ -401,7 +410,7 @@ class SimulatedNetwork:
 
     def block(self, source: str, target: str) -> None:
         """Let nothing through from one host to the other, until `unblock` or `heal`."""
-        self._blocked[source, target] = self._blocked.get((source, target), 0) + 1
+        self.blocked[source, target] = self.blocked.get((source, target), 0) + 1
         self.simulation.trace("block", source, target)
 
     def partition(self, one: str, other: str) -> None:
@@ -411,21 +420,21 @@ class SimulatedNetwork:
 
     def slow(self, source: str, target: str, seconds: float) -> None:
         """Let everything from one host to the other take longer, until `heal`."""
-        self._slow[(source, target)] = seconds
+        self.slowed[(source, target)] = seconds
         self.simulation.trace("slow", source, target, seconds)
 
     def heal(self) -> None:
         """Remove every block and slowness; what was held back arrives now."""
-        self._slow.clear()
-        self._blocked = dict.fromkeys(self._blocked, 1)
-        self.unblock(list(self._blocked))
+        self.slowed.clear()
+        self.blocked = dict.fromkeys(self.blocked, 1)
+        self.unblock(list(self.blocked))
 
     def unblock(self, ways: Iterable[tuple[str, str]]) -> None:
         """Let through again from one host to the other; a way blocked twice needs it twice."""
         for source, target in ways:
-            left = self._blocked.pop((source, target), 0) - 1
+            left = self.blocked.pop((source, target), 0) - 1
             if left > 0:
-                self._blocked[source, target] = left
+                self.blocked[source, target] = left
             self.simulation.trace("unblock", source, target)
         held, self._held = self._held, {}
         for transport in held:
@@ -459,7 +468,7 @@ class SimulatedNetwork:
 
     def is_blocked(self, source: str, target: str) -> bool:
         """Tell whether nothing passes from one host to the other."""
-        return (source, target) in self._blocked
+        return (source, target) in self.blocked
 
     def hold(self, transport: SimulatedTransport, piece: bytes | None) -> None:
         """Keep what arrives until the network heals."""

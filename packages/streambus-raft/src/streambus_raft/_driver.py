@@ -143,9 +143,21 @@ class Driver:
         self._signal.set()
 
     def tick(self, now_seconds: float, count: int) -> None:
-        """Let ``count`` ticks pass."""
+        """Let ``count`` ticks pass.
+
+        Most ticks lead to nothing, above all a follower's: such a one passes here and wakes nobody.
+        Where the loop is late or anything has come in, the turn sees to that first.
+        """
         self._now_seconds = now_seconds
         self._ticks_due += count
+        if count == 1 and not (self._signal.is_set or self._turning or self._halted):
+            try:
+                self._pass_time()
+            except Exception as exc:  # noqa: BLE001 - as in `turn`
+                self._fault(exc)
+                return
+            if not (self._relay.is_holding or self.reading.has_fresh or self.core.has_ready()):
+                return
         self._signal.set()
 
     def persisted(self, sequence: int, failure: StorageError | None) -> None:
@@ -188,13 +200,17 @@ class Driver:
         self._turning = True
         try:
             self._turn()
-        except RaftError as exc:
-            self.fail(exc)
-        except Exception as exc:
-            logger.exception("node %d: a fault of the library itself", self._node_id)
-            self.fail(RaftError(f"a fault of the library itself: {exc!r}"))
+        except Exception as exc:  # noqa: BLE001 - a fault of our own: it ends this node's part
+            self._fault(exc)
         finally:
             self._turning = False
+
+    def _fault(self, exc: Exception) -> None:
+        if isinstance(exc, RaftError):
+            self.fail(exc)
+            return
+        logger.error("node %d: a fault of the library itself", self._node_id, exc_info=exc)
+        self.fail(RaftError(f"a fault of the library itself: {exc!r}"))
 
     def _turn(self) -> None:
         core = self.core

@@ -141,11 +141,11 @@ class Engine:
             await signal.wait()
 
     async def _tick(self) -> None:
-        length = self._tick_seconds
-        due = anyio.current_time() + length
+        length, time, sleep = self._tick_seconds, self.loop.time, self.loop.sleep
+        due = time() + length
         while True:
-            await anyio.sleep_until(due)
-            now = anyio.current_time()
+            await sleep(max(0.0, due - time()))
+            now = time()
             missed = max(0, int((now - due) / length))
             self.driver.tick(now, min(1 + missed, TICKS_AT_ONCE_MAX))
             due += (1 + missed) * length

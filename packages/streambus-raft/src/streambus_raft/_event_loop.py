@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Coroutine, Generator
 
     import trio
 
@@ -42,6 +42,12 @@ class EventLoop(Protocol):
 
     def create_waiter(self) -> Waiter[Any]:
         """Make an unanswered waiter."""
+
+    def time(self) -> float:
+        """Seconds of the loop's clock, as ``anyio.current_time`` has them."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others run for a time, as ``anyio.sleep`` does."""
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> None:
         """Run ``callback`` on the loop's thread soon; silently not at all if the loop is gone."""
@@ -75,6 +81,8 @@ class _AsyncioLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.create_waiter: Callable[[], Waiter[Any]] = loop.create_future
+        self.time: Callable[[], float] = loop.time
+        self.sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> None:
         try:
@@ -91,6 +99,12 @@ class _TrioLoop:
 
     def create_waiter(self) -> Waiter[Any]:
         return _TrioWaiter(self._trio.lowlevel)
+
+    def time(self) -> float:
+        return float(self._trio.current_time())
+
+    async def sleep(self, seconds: float) -> None:
+        await self._trio.sleep(seconds)
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(self._trio.RunFinishedError):
@@ -149,6 +163,11 @@ class Signal:
         self._loop = loop
         self._is_set = False
         self._waiter: Waiter[None] | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was set since the task waited last."""
+        return self._is_set
 
     def set(self) -> None:
         """Wake the waiting task, or the next that waits. Only on the loop's thread."""

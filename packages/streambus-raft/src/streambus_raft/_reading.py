@@ -35,6 +35,11 @@ class Reading:
         groups = [*self._asked.values(), *(reads for _, reads in self._confirmed)]
         return len(self._fresh) + len(self._retry) + sum(map(len, groups))
 
+    @property
+    def has_fresh(self) -> bool:
+        """Whether a confirmation is to be asked for."""
+        return bool(self._fresh)
+
     def add(self, read: PendingRead) -> None:
         """Put a read into the next group."""
         self._fresh.append(read)

@@ -71,6 +71,11 @@ class Relay:
         self._seen: dict[int, dict[int, None]] = {}
         """By sender, the tickets of what was appended for it in this office."""
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether anything waits to be proposed again."""
+        return bool(self._held)
+
     # --- this node's own ---
 
     def propose(self) -> None:

@@ -432,6 +432,12 @@ class RaftServer:
                 await watcher.wait()
             return driver.failure
 
+    @property
+    def full(self) -> str | None:
+        """Why this node stands still, its storage having no room; None while it does not."""
+        engine = getattr(self, "_engine", None)
+        return str(engine.driver.full) if engine and engine.driver.full else None
+
     def metrics(self) -> ServerMetrics:
         """Describe this node at this moment. Cost: a copy of what the core knows.
 

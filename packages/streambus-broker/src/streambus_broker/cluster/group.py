@@ -230,7 +230,7 @@ class MetadataGroup:
     @property
     def full(self) -> str | None:
         """Why this broker takes no part until its metadata log has room; None while it does."""
-        return self.server.metrics().full
+        return self.server.full
 
     async def change_member(self, action: str, node_id: int, address: tuple[str, int]) -> None:
         """Change who takes part; on the controller.
