@@ -127,6 +127,8 @@ class Hosts:
         shape: How many there are, and what they are like.
 
     Attributes:
+        hosts: All of them, by node id.
+        all: The same in order; not to be changed.
         bootstrap: Where clients begin.
         rebuilding: Whose disk was damaged or emptied, until all is in sync again: one at a time.
     """
@@ -137,16 +139,12 @@ class Hosts:
         self.hosts = {
             each: Host(each, joins=each > shape.voters) for each in range(1, shape.brokers + 1)
         }
+        self.all = list(self.hosts.values())
         self.bootstrap = ",".join(f"{host.name}:{PORT}" for host in self.all)
         self.rebuilding: Host | None = None
         self._voters = ",".join(
             f"{host.node_id}@{host.name}:{PORT}" for host in self.all if not host.joins
         )
-
-    @property
-    def all(self) -> list[Host]:
-        """All of them."""
-        return list(self.hosts.values())
 
     def start(self, host: Host) -> None:
         """Start the broker; where its directory is refused as damaged, on an emptied one."""

@@ -163,7 +163,7 @@ class Nemesis:
         await self._everybody(power_loss=True, mode=self._random.choice(("random", "drop")))
 
     async def _everybody(self, *, power_loss: bool, mode: str) -> None:
-        hosts = self.hosts.all
+        hosts = list(self.hosts.all)
         self._random.shuffle(hosts)
         for host in hosts:
             self._kill_now(host, power_loss=power_loss, mode=mode)

@@ -176,15 +176,15 @@ class Watch:
         end = stored.log.next_offset
         starts = stored.epochs.starts
         empty = end == stored.log.log_start_offset  # an epoch of nothing is one of what comes
-        for what, offset in (
-            ("an epoch", -1 if empty or not starts else starts[-1]),
-            ("a producer's batch", stored.producers.last_offset),
-            ("a batch in memory", stored.store.tail.end_of(replica.partition_id) - 1),
-        ):
-            if offset >= end:
-                raise CheckFailedError(
-                    f"broker {host.node_id} knows {what} at {offset}: {stored.log}"
-                )
+        epoch = -1 if empty or not starts else starts[-1]
+        batch = stored.producers.last_offset
+        in_memory = stored.store.tail.end_of(replica.partition_id) - 1
+        if epoch < end and batch < end and in_memory < end:
+            return
+        raise CheckFailedError(
+            f"broker {host.node_id} knows an epoch at {epoch}, a producer's batch at {batch}, a"
+            f" batch in memory at {in_memory}: {stored.log}"
+        )
 
     def acknowledged(self, record: Sent) -> None:
         """A record was acknowledged by all: see that enough brokers believe to have it on disk.
@@ -192,15 +192,13 @@ class Watch:
         Raises:
             CheckFailedError: They do not.
         """
-        holders, unknown = [], 0
+        holders, unknown, offset = [], 0, record.offset
         for host in self._hosts.all:
-            node = host.node
-            found = [] if node is None else [
-                each for each in node.replicas.values() if each.partition == record.partition
-            ]  # fmt: skip
-            if not found or host.damaged or host.wiped or host.failing:
+            found = None if host.damaged or host.wiped or host.failing else host.node
+            replica = None if found is None else _replica_of(found, record.partition)
+            if replica is None:
                 unknown += 1
-            elif found[0].stored.durable > record.offset:
+            elif replica.stored.durable > offset:
                 holders.append(host.node_id)
         if len(holders) + unknown < self._minimum:
             raise CheckFailedError(f"{record} was acknowledged; only {holders} believe to hold it")
@@ -268,6 +266,14 @@ class Watch:
             raise CheckFailedError(
                 f"{led} and {self._leaders[number, epoch]} both lead {number} in epoch {epoch}"
             )
+
+
+def _replica_of(node: ClusterNode, partition: int) -> Replica | None:
+    """A broker's replica of a partition, if it has one."""
+    for replica in node.replicas.values():
+        if replica.partition == partition:
+            return replica
+    return None
 
 
 def _is_sound(host: Host) -> bool:

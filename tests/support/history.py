@@ -96,6 +96,7 @@ class History:
         self.watermarks = [0] * partitions
         self.power_cuts = 0
         self.committed: Callable[[int], int] | None = None
+        self._committed_to = [0] * partitions  # what `committed` said: it stays so
 
     # --- notes ---------------------------------------------------------------------------------
 
@@ -115,14 +116,15 @@ class History:
         """
         self.consumed_count += 1
         if (
-            offset >= self.watermarks[partition]
-            and self.committed is not None
-            and offset >= self.committed(partition)
+            self.committed is not None
+            and offset >= self.watermarks[partition]
+            and offset >= self._committed_to[partition]
         ):
-            raise CheckFailedError(
-                f"{reader.name} reads {partition}/{offset}, which is committed up to"
-                f" {self.committed(partition)}"
-            )
+            end = self._committed_to[partition] = self.committed(partition)
+            if offset >= end:
+                raise CheckFailedError(
+                    f"{reader.name} reads {partition}/{offset}, which is committed up to {end}"
+                )
         expected = reader.next_offsets.get(partition, 0)
         if offset != expected and not self.forgetful:
             raise CheckFailedError(

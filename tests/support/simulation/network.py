@@ -274,16 +274,14 @@ class SimulatedTransport(asyncio.Transport):
     def _arrive(self, piece: bytes | None) -> None:
         """Let a piece reach the other host, unless the way is blocked."""
         network = self._network
-        if self.held or (
-            network.blocked and network.is_blocked(self.local[0], self.remote[0])
-        ):
+        if self.held or (network.blocked and network.is_blocked(self.local[0], self.remote[0])):
             network.hold(self, piece)
             return
         peer = self.peer
         process = peer.process
         usual = piece is not None and peer._reading and not (peer._inbox or peer.lost)
         if usual and (process is None or process.runs):
-            peer._context.run(peer._take, piece)
+            peer._context.run(peer._take, piece)  # type: ignore[arg-type]  # it is "usual"
         else:
             self.land(piece)
 

@@ -55,14 +55,17 @@ class File:
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
         """Put bytes at ``offset`` (at most the length); return by how much its room grew."""
         content = self.own()
-        before = self.room_bytes
-        if offset == len(content):
+        before = len(content)
+        if offset == before:
             content += data
         else:
             content[offset : offset + len(data)] = data
         if offset < self.synced:
             self.synced = offset
-        return self.room_bytes - before
+        after, reserved = len(content), self.reserved
+        if reserved:
+            return max(after, reserved) - max(before, reserved)
+        return after - before
 
     def sync(self) -> None:
         """Everything is on the platter, except for what was lost before."""
