@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from streambus_client._cli._options import Output
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_WIDE = 10_000
 _MEANT_BY_NONE = {
     "default_replication_factor": "up to 3, by brokers",
     "min_insync_replicas": "a majority",
@@ -86,20 +86,33 @@ def lasting(seconds: float | None) -> str:
     return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def table_lines(rows: Sequence[Mapping[str, Any]], columns: int | None) -> list[str]:
+    """Lay out rows for people: the first line has the names.
 
-    terminal = sys.stdout.isatty()
-    console = Console(
-        file=sys.stdout, width=None if terminal else _WIDE, markup=False, highlight=False
-    )
-    table = Table(box=None, pad_edge=False, header_style="bold" if terminal else None)
-    for name in rows[0]:
-        numbers = all(isinstance(row[name], int) for row in rows)
-        table.add_column(
-            name.upper(), justify="right" if numbers else "left", overflow="fold", no_wrap=False
-        )
-    for row in rows:
-        table.add_row(*(cell(value) for value in row.values()))
-    console.print(table)
+    Args:
+        rows: at least one; each with the same names.
+        columns: of the terminal. What does not fit is laid out as one block of lines a row, with a
+            line between: a table whose words are broken cannot be read. None for no limit.
+    """
+    names = [name.upper() for name in rows[0]]
+    texts = [[cell(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
+    if columns is not None and sum(widths) + 2 * (len(widths) - 1) > columns:
+        width = max(map(len, names))
+        blocks = [
+            [f"{n:{width}}  {text}" for n, text in zip(names, row, strict=True)] for row in texts
+        ]
+        return [line for block in blocks for line in ("", *block)][1:]
+    right = [all(isinstance(row[name], int) for row in rows) for name in rows[0]]
+    return [
+        "  ".join(
+            text.rjust(width) if numbers else text.ljust(width)
+            for text, width, numbers in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in (names, *texts)
+    ]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    sys.stdout.write("\n".join(table_lines(rows, columns)) + "\n")
