@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import msgpack
@@ -18,11 +18,14 @@ from streambus_raft import (
     RaftServer,
     Transport,
 )
+from streambus_raft.errors import ProposalUnknownError, RaftError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from anyio.abc import TaskGroup
+
+T = TypeVar("T")
 
 BACKENDS = ["asyncio", "uvloop", "trio"]
 TICK_SECONDS = 0.01
@@ -137,6 +140,19 @@ class Cluster:
             if leading:
                 return max(leading, key=lambda server: server.leadership.term)
             await anyio.sleep(TICK_SECONDS)
+
+    async def by_leader(self, act: Callable[[RaftServer], Awaitable[T]]) -> T:
+        """Have whoever leads do something; where it loses its office meanwhile, the next one.
+
+        With real disks and a busy machine that may happen at any time. It may be done twice.
+        """
+        while True:
+            try:
+                return await act(await self.leader())
+            except RaftError as error:
+                if not error.retriable and not isinstance(error, ProposalUnknownError):
+                    raise
+                await anyio.sleep(TICK_SECONDS)
 
     async def follower(self) -> RaftServer:
         """A running server that follows a known leader."""
