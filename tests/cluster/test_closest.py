@@ -101,6 +101,8 @@ def test_silence_ends_it_and_an_answer_renews_it() -> None:
     assert in_step(session, 12.0)
     assert not in_step(session, 12.1)
     session.request(12.1)
+    session.received((), 12.2, 10.1)  # it was on its way for long: what it says is old
+    assert not in_step(session, 12.2)
     session.received((), 12.2)
     assert in_step(session, 12.2)
 

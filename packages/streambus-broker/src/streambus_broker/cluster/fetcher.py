@@ -32,7 +32,9 @@ _BYTES_MAX = 8 * 1024 * 1024
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.05, 0.4
 _TIMEOUT_S = 2.0
 _PATIENCE_S = _WAIT_MS / 1000 + _TIMEOUT_S  # a leader that is silent for longer is given up
-_SILENCE_S = 2 * _WAIT_MS / 1000  # and before that, consumers are sent back to it
+_SILENCE_S = 3 * _WAIT_MS / 1000
+"""Before that, consumers are sent back to it. An answer may be late by a whole wait, and its place
+is taken by another one a wait later."""
 _PIPELINED_MAX = 2  # a long poll, and the request that ends it
 
 
@@ -129,22 +131,25 @@ class Fetcher:
         self.session.restart()
         self._durable.clear()
         self._problem = ""
-        asked: list[asyncio.Future[ReplicaFetchResponse]] = []
+        asked: list[tuple[float, asyncio.Future[ReplicaFetchResponse]]] = []
         self._wake()
         while True:
             if not asked or (self._woken and len(asked) < _PIPELINED_MAX):
                 self._woken = False
-                asked.append(link.ask(self._request(), ReplicaFetchResponse))
+                answer = link.ask(self._request(), ReplicaFetchResponse)
+                asked.append((node.loop.time(), answer))
             now_s = node.loop.time()
             retry_s = self.session.retry_at_s
             if retry_s is not None and retry_s <= now_s:
                 self._wake()
             timeout_s = _PATIENCE_S if not retry_s else max(0.01, min(_PATIENCE_S, retry_s - now_s))
             news = len(asked) < _PIPELINED_MAX
-            if not await self._sleep(asked[0], timeout_s, news=news) and timeout_s == _PATIENCE_S:
+            asked_s, answer = asked[0]
+            if not await self._sleep(answer, timeout_s, news=news) and timeout_s == _PATIENCE_S:
                 raise PeerError(f"broker {self.leader} does not answer")
-            if asked[0].done():
-                self._take(asked.pop(0).result())
+            if answer.done():
+                del asked[0]
+                self._take(answer.result(), asked_s)
 
     async def _sleep(
         self, answer: asyncio.Future[ReplicaFetchResponse], timeout_s: float, *, news: bool
@@ -173,10 +178,11 @@ class Fetcher:
             me.broker_id, me.epoch, me.incarnation, _WAIT_MS, _BYTES_MAX, named, forgotten
         )
 
-    def _take(self, response: ReplicaFetchResponse) -> None:
+    def _take(self, response: ReplicaFetchResponse, asked_s: float) -> None:
         if response.error:
             raise PeerError(response.detail or "refused", response.error)
-        for action in self.session.received(response.partitions, self._node.loop.time()):
+        now_s = self._node.loop.time()
+        for action in self.session.received(response.partitions, now_s, asked_s):
             self._carry_out(action)
 
     # --- the logs ------------------------------------------------------------------------------

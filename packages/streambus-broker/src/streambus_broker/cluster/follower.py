@@ -8,7 +8,7 @@ What the leader finds is answered as an action on the log: append, truncate, sta
 the shell tells the new end by `positioned`, and the partition is named again.
 
 A partition is *in step* when the leader of its epoch has taken its position in this session and
-told what is committed, and the session was heard of lately: then consumers may read here.
+told what is committed, and answers what was asked lately: then consumers may read here.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class FollowerSession:
         self._heard_s = -math.inf
 
     def in_step(self, partition_id: int, now_s: float, silence_s_max: float) -> bool:
-        """Whether the leader has told about a partition, and was heard of lately."""
+        """Whether the leader has told about a partition, and answered what was asked lately."""
         known = self.partitions.get(partition_id)
         return known is not None and known.in_step and now_s - self._heard_s <= silence_s_max
 
@@ -175,9 +175,18 @@ class FollowerSession:
         """When a partition that met an error is due again; None where there is none."""
         return min((self.partitions[i].retry_s for i in self._changed), default=None)
 
-    def received(self, answers: tuple[ReplicaData, ...], now_s: float) -> list[Action]:
-        """Turn an answer into what to do with the logs."""
-        self._heard_s = now_s
+    def received(
+        self, answers: tuple[ReplicaData, ...], now_s: float, asked_s: float | None = None
+    ) -> list[Action]:
+        """Turn an answer into what to do with the logs.
+
+        Args:
+            answers: What the leader said.
+            now_s: The time.
+            asked_s: When it was asked, by default just now: however long the answer was on its
+                way, it says nothing of what came after it.
+        """
+        self._heard_s = max(self._heard_s, now_s if asked_s is None else asked_s)
         actions: list[Action] = []
         for answer in answers:
             known = self.partitions.get(answer.partition_id)
