@@ -55,6 +55,26 @@ def test_propose_and_read_on_every_event_loop(backend: str) -> None:
     run(test, backend)
 
 
+def test_a_proposal_for_a_term_goes_to_no_other_leader() -> None:
+    async def test() -> None:
+        async with running(forward=True) as cluster:
+            leader, follower = await cluster.leader(), await cluster.follower()
+            first = leader.leadership.term
+            assert await leader.propose_in_term(put("a", 1), first) == [0, None]
+            with pytest.raises(NotLeaderError):
+                await follower.propose_in_term(put("a", 2), first)
+            cut_off = leader.propose_in_term(put("a", 3), first)
+            await leader.transfer_leadership(follower.node_id)
+            with pytest.raises(NotLeaderError):
+                await cut_off
+            await follower.transfer_leadership(leader.node_id)
+            with pytest.raises(NotLeaderError):
+                await leader.propose_in_term(put("a", 4), first)
+            assert await leader.propose_in_term(put("a", 5), leader.leadership.term) == [1, 1]
+
+    run(test)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_many_callers_at_once_share_entries(backend: str) -> None:
     async def test() -> None:

@@ -188,6 +188,20 @@ class Driver:
         """Whether a snapshot is just being given to the state machine."""
         return self._restoring is not None
 
+    def propose_in_term(self, command: bytes, term: int, waiter: Waiter[Any]) -> None:
+        """Append a command as the leader of ``term``, now; it is never sent on to another leader.
+
+        Raises:
+            RaftError: this node does not lead in that term, or cannot append it. Not proposed.
+        """
+        status = self.core.status()
+        if status.role != Role.LEADER or status.term != term:
+            raise NotLeaderError(status.leader or None, f"term {term} is over")
+        group = self.proposals.lone_group(command, waiter)
+        proposal = self.core.propose(group.data)
+        self.proposals.appended(group, proposal.index, proposal.term)
+        self._signal.set()
+
     def expect_membership(self, proposal: Proposal, waiter: Waiter[Membership]) -> None:
         """Answer ``waiter`` once the change is committed, and left if it is joint."""
         self._membership_waiters.append((proposal, waiter))

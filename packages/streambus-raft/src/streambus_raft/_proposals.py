@@ -130,6 +130,13 @@ class Proposals:
             self._next_ticket += 1
         return groups
 
+    def lone_group(self, command: bytes, waiter: Waiter[Any]) -> Group:
+        """Make a group of one proposal, which the caller appends."""
+        envelope = Envelope(self._node_id, self._next_ticket, [command], None)
+        group = Group(self._next_ticket, encode_envelope(envelope), [waiter])
+        self._next_ticket += 1
+        return group
+
     def appended(self, group: Group, index: int, term: int) -> None:
         """This node appended the group as leader of ``term``; call it in the order of the log."""
         group.index, group.term = index, term

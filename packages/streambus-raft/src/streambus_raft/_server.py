@@ -216,6 +216,22 @@ class RaftServer:
         self._engine.signal.set()
         return await waiter
 
+    async def propose_in_term(self, command: bytes, term: int) -> Any:
+        """As :meth:`propose`, but only as the leader of ``term``; another leader never gets it.
+
+        For a decision that was right in that term, and may be wrong under the next leader. Once
+        appended it may be applied under a later one, but before that one answers its first read.
+
+        Raises:
+            RaftError: as :meth:`propose`; NotLeaderError where the term is over. Not proposed.
+        """
+        self._check_running()
+        if len(command) > self._command_bytes_max:
+            raise ProposalTooLargeError(len(command), self._command_bytes_max)
+        waiter = self._engine.loop.create_waiter()
+        self._engine.driver.propose_in_term(command, term, waiter)
+        return await waiter
+
     async def propose_many(self, commands: Sequence[bytes]) -> list[Any]:
         """Propose several commands at once, in order; return their answers.
 

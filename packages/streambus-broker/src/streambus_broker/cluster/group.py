@@ -337,20 +337,30 @@ class MetadataGroup:
         node.propose = self.propose
         node.voter_count = lambda: len(self.membership.voters)
 
-    async def propose(self, command: ClusterCommand) -> Any:
+    async def propose(self, command: ClusterCommand, *, term: int | None = None) -> Any:
         """Have a command carried out; return its answer once this broker has applied it.
+
+        Args:
+            command: What to do.
+            term: Only as the controller of this term; None for by whoever is the controller.
 
         Raises:
             CommandError: It was refused, or certainly not carried out (NO_QUORUM).
             UncertainError: It may yet be carried out.
         """
-        answer, _ = await self.propose_warned(command)
+        answer, _ = await self.propose_warned(command, term=term)
         return answer
 
-    async def propose_warned(self, command: ClusterCommand) -> tuple[Any, list[str]]:
+    async def propose_warned(
+        self, command: ClusterCommand, *, term: int | None = None
+    ) -> tuple[Any, list[str]]:
         """As `propose`; give the warnings too."""
+        encoded, server = encode_command(command), self.server
+        proposed = (
+            server.propose(encoded) if term is None else server.propose_in_term(encoded, term)
+        )
         try:
-            code, detail, answer, warnings = await self.server.propose(encode_command(command))
+            code, detail, answer, warnings = await proposed
         except ProposalUnknownError as exc:
             raise UncertainError(f"the metadata group has not answered: {exc}") from exc
         except RaftError as exc:

@@ -396,7 +396,11 @@ class Member:
                 "fence", "a broker's session is over", broker=broker_id, epoch=record.epoch
             )
             try:
-                await self._group.propose(c.FenceBroker(broker_id, record.epoch))
+                # In this term or not at all: sent on to a successor, it could be carried out after
+                # that one has granted the broker a lease. What is in the log already is applied
+                # before a successor makes sure of its office, and until then it grants nothing.
+                command = c.FenceBroker(broker_id, record.epoch)
+                await self._group.propose(command, term=self._term)
             except CommandError as error:
                 self.sessions.spare(broker_id, node.steady_s())
                 node.logger.info("fence", str(error), broker=broker_id, sparse=True)
