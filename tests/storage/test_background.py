@@ -19,10 +19,13 @@ from streambus_storage import (
 )
 from streambus_storage._pressure import STANDING
 from streambus_storage.testing import SimulatedWorld
+from streambus_storage.testing._handles import SimulatedAppendFile
 from tests.storage.scenarios.disk import contents, new_world, open_tree, rebuilt, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from streambus_storage._filesystem import Buffer
 
 
 def runs(tree: LSMTree, count: int = 3, keys: int = 40) -> dict[bytes, bytes]:
@@ -304,3 +307,26 @@ def test_flush_error_is_not_forgotten_when_another_worker_has_success() -> None:
     tree.resume_compaction()  # it has nothing to do, and does that well
     assert "own bug" in str(tree.stats().background_error)
     tree.close()
+
+
+def test_flush_of_large_values_writes_about_a_mebibyte_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    append_parts = SimulatedAppendFile.append_parts
+
+    def noted(file: SimulatedAppendFile, parts: Sequence[Buffer]) -> None:
+        if file.path.endswith(".sst"):
+            sizes.append(sum(map(len, parts)))
+        append_parts(file, parts)
+
+    monkeypatch.setattr(SimulatedAppendFile, "append_parts", noted)
+    world = new_world()
+    expected = {b"%03d" % number: bytes([number]) * 65_536 for number in range(80)}
+    with open_tree(world, memtable_bytes=1 << 30, table_bytes=1 << 30) as tree:
+        for key, value in expected.items():
+            tree.put(key, value)
+        tree.flush()
+        assert dict(tree.scan()) == expected
+    assert sum(sizes) > 80 * 65_536
+    assert max(sizes) < 2_200_000  # up to a block more, and a block has up to a mebibyte

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -295,6 +296,38 @@ def test_everything_by_a_helper_in_a_thread(tmp_path: Path, in_threads: None) ->
         assert running(tree)
         assert dict(tree.scan()) == expected
         assert tree.verify()
+
+
+def test_helper_offers_its_core_after_each_slice_and_keeps_to_its_rate(
+    tmp_path: Path, in_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers = 0
+
+    def count() -> None:
+        nonlocal offers
+        offers += 1
+
+    monkeypatch.setattr("os.sched_yield", count)
+    monkeypatch.setattr(_worker_process_main, "SLICE_SECONDS", 0.0)
+    with LSMTree.open(str(tmp_path / "offers")) as tree:
+        source = random.Random(1)
+        for number in source.sample(range(20 * COUNT), 20 * COUNT):
+            tree.put(b"%05d" % number, b"v" * 100)
+        tree.flush()
+        assert running(tree)
+        # Reading the log back and writing the tables: no piece of it has more than 256 entries.
+        assert offers > 20 * COUNT / 256
+    options = Options(compaction_bytes_per_second=1 << 20, automatic_compaction=False)
+    with LSMTree.open(str(tmp_path / "rate"), options) as tree:
+        for turn in range(2):
+            for number in range(COUNT):
+                tree.put(b"%05d" % number, b"%d" % turn * 100)
+            tree.flush()
+        begin = time.monotonic()
+        tree.compact()
+        assert len(running(tree)) == 2
+        # It writes 1,500 x 105 bytes or more; the last 100 ms need not be waited for.
+        assert time.monotonic() - begin > 0.1
 
 
 def test_helper_says_what_went_wrong(tmp_path: Path, in_threads: None) -> None:

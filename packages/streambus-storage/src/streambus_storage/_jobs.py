@@ -185,6 +185,7 @@ class FlushJob:
         for item in scan_segment(data, seed, self.first_sequence):
             if isinstance(item, WalRecord) and not item.is_mark:
                 fill(memtable, item)
+                tick(0)
         del data
         if memtable.last_sequence != self.last_sequence:
             reason = f"its last write is {memtable.last_sequence}, not {self.last_sequence}"

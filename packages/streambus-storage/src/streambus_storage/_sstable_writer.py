@@ -1,7 +1,7 @@
 """Writes one table file from ascending slices of entries.
 
 Everything is done in bulk: a slice of keys and values becomes blocks by list slicing and one
-msgpack call per block, a list of buffers and one system call per slice.
+msgpack call per block, a list of buffers and few system calls per slice.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 RAW_BYTES_PER_BLOCK = 1 << 20
 """A block's raw values span about this much at most, so that a reader of one is near the next."""
+
+WRITE_BYTES = 1 << 20
+"""Blocks are written when there is so much of them: a system call of some hundred microseconds.
+
+One of ten times that is not interrupted before the scheduler's next tick, 4 ms away perhaps, and
+an event loop that has to share the core waits for it.
+"""
 
 
 class TableWriter:
@@ -110,6 +117,9 @@ class TableWriter:
             position += len(stored)
             done = ends[end - 1]
             begin = end
+            if position - self._file.size >= WRITE_BYTES:
+                self._file.append_parts(parts)
+                parts = []
             self._tick(len(stored))
         self._tombstones += values[:begin].count(None)
         self._left = (keys[begin:], values[begin:])

@@ -193,7 +193,7 @@ def decode_record(data: bytes, offset: int, seed: int) -> WalRecord | str:
 
 
 def decode_puts(
-    data: bytes, offset: int, seed: int, sequence: int, count_max: int = 1024
+    data: bytes, offset: int, seed: int, sequence: int, count_max: int = 256
 ) -> WalRecord | None:
     """Decode a run of puts with consecutive sequence numbers as one record with many keys.
 
