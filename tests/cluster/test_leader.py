@@ -48,10 +48,8 @@ def test_below_the_minimum_nothing_is_committed() -> None:
     leader = leader_of(in_sync=(1,))
     leader.appended(5)
     assert leader.synced(5) == 0
-    assert not leader.accepts_all
     leader.fetched(2, 5, 5, 1.0)
     assert leader.use_in_sync((1, 2)) == 5
-    assert leader.accepts_all
 
 
 def test_a_requested_member_counts_until_the_controller_has_answered() -> None:

@@ -422,7 +422,6 @@ class Broker:
                         log_start_offset=log.log_start_offset,
                     )
                 await asyncio.sleep(0)
-            node.retention_rounds += 1
 
     async def _keep_producers(self) -> None:
         """Now and then, note what the partitions know of their producers; forget the idle ones."""

@@ -89,7 +89,6 @@ class Node:
         self.unknown_topic = ErrorCode.UNKNOWN_TOPIC
         self._retention_clock = RetentionClock(clock_ms(), int(self.steady_s() * 1000))
         self.retention_deleted_bytes = 0
-        self.retention_rounds = 0
         self.loop = self._loop = loop
         self._defaults = config.topic_defaults()
         self._changing = asyncio.Lock()

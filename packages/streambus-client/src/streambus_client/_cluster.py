@@ -126,13 +126,6 @@ class ClusterView:
             self.changes += 1
             route.stale = True
 
-    def mark_broker_lost(self, node_id: int) -> None:
-        """A broker could not be reached: what it leads may have moved."""
-        for route in self.topics.values():
-            if any(entry.leader == node_id for entry in route.partitions):
-                self.changes += 1
-                route.stale = True
-
     def needs_refresh(self, topics: Iterable[str], now: float, age_s_max: float) -> list[str]:
         """Those of ``topics`` that are unknown, stale or too old."""
         wanted = []

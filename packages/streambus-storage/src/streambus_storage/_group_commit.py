@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from streambus_storage._scheduler import Scheduler
     from streambus_storage._wal_writer import SegmentWriter
 
-DurableCallback = "Callable[[StorageError | None], object]"
-
 logger = logging.getLogger("streambus_storage")
 
 

@@ -173,11 +173,6 @@ class LeaderReplication:
 
     # --- what follows --------------------------------------------------------------------------
 
-    @property
-    def accepts_all(self) -> bool:
-        """Whether a write that wants acknowledgement by all may be taken."""
-        return len(self.in_sync) >= self.min_in_sync
-
     def _advance(self) -> int:
         in_sync = self.in_sync
         if len(in_sync) < self.min_in_sync:

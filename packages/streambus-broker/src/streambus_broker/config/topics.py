@@ -16,10 +16,8 @@ from streambus_broker.config.table import (
     KIB,
     MIB,
     check_settings,
-    parse_setting,
     parse_settings,
     setting,
-    settings_of,
 )
 
 if TYPE_CHECKING:
@@ -100,15 +98,3 @@ def parse_topic_settings(
 ) -> tuple[dict[str, int | bool | str], list[SettingError]]:
     """Parse what a user wrote for a topic; return the right ones and an error for each other."""
     return parse_settings(TopicSettings, values)
-
-
-def parse_topic_setting(key: str, value: object) -> int | bool | str:
-    """Parse one topic setting.
-
-    Raises:
-        SettingError: The key is unknown or the value does not fit.
-    """
-    return parse_setting(TopicSettings, key, value)
-
-
-TOPIC_SETTING_KEYS: tuple[str, ...] = tuple(settings_of(TopicSettings))

@@ -14,7 +14,6 @@ from streambus_broker.log.keys import (
     STAMP_BYTES,
     STAMPED_TOTALS,
     TOTALS,
-    StartMark,
     partition_prefix,
 )
 from streambus_broker.log.producers import ProducerStates
@@ -140,9 +139,3 @@ class PartitionLog:
         """Take note that everything before ``offset``, at ``position``, is deleted."""
         self.log_start_offset = max(self.log_start_offset, min(offset, self.high_watermark))
         self.start_position = max(self.start_position, min(position, self.end_position))
-
-    def start_mark(self) -> StartMark:
-        """What to write beside a deletion, so that a restart finds the log's ends."""
-        return StartMark(
-            self.log_start_offset, self.next_offset, self.end_position, self.max_timestamp_ms
-        )

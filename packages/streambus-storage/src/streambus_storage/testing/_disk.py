@@ -73,7 +73,6 @@ class SimulatedFileSystem:
         self._found: dict[str, Directory] = {"": self._root}
         self._faults: list[Fault] = []
         self._cut_at: int | None = None
-        self._watched = False
 
     # Faults, cuts and damage: what a test asks for.
 
