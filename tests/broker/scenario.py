@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from streambus_broker.broker import Broker, Doors
+from streambus_broker.broker import Broker
 from streambus_broker.config import BrokerConfig
+from streambus_broker.doors import Doors
 from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
 from tests.support.clients import Clients, Writing
 from tests.support.history import History

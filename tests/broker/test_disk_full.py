@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
-from streambus_broker.broker import Broker, Doors
+from streambus_broker.broker import Broker
 from streambus_broker.config import BrokerConfig
+from streambus_broker.doors import Doors
 from streambus_client import AsyncAdmin, AsyncConsumer, AsyncProducer
 from streambus_client.errors import BrokerUnavailableError, ClientError
 from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler

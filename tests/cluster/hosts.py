@@ -6,10 +6,10 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from streambus_broker.broker import Doors
 from streambus_broker.cluster.broker import ClusterBroker, JoinError
 from streambus_broker.cluster.member import DuplicateBrokerError
 from streambus_broker.config import BrokerConfig
+from streambus_broker.doors import Doors
 from streambus_broker.errors import DataDirectoryError
 from streambus_broker.observe.logs import Logger, LogSink
 from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler

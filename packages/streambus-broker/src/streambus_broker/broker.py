@@ -11,18 +11,16 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-import os
-import random
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import anyio
 
 from streambus_broker.api.table import Apis, serve_apis
 from streambus_broker.config.addresses import OFF, split_address
-from streambus_broker.errors import ConfigError, DataDirectoryError, SettingError
-from streambus_broker.log.keys import partition_of
+from streambus_broker.data_directory import DataDirectory
+from streambus_broker.doors import Doors, steady_clock_s
+from streambus_broker.errors import ConfigError, SettingError
 from streambus_broker.log.producers import IdleProducers
 from streambus_broker.log.retention import expired
 from streambus_broker.log.store import LogStore
@@ -35,12 +33,7 @@ from streambus_broker.observe.health import Facts, Health, judge
 from streambus_broker.observe.lag import LoopLag
 from streambus_broker.observe.logs import Logger, LogSink
 from streambus_storage import (
-    CorruptionError,
-    FormatVersionError,
-    LockedError,
     LSMTree,
-    Options,
-    RealFileSystem,
     StorageError,
 )
 
@@ -54,46 +47,10 @@ if TYPE_CHECKING:
 
     from streambus_broker.config.broker import BrokerConfig
     from streambus_broker.metadata.registry import Registry
-    from streambus_storage import FileSystem, Scheduler
 
-_META_MEMTABLE_BYTES = 1024 * 1024
-_META_CACHE_BYTES = 1024 * 1024
 _DRAIN_POLL_S = 0.005
 _OBSERVE_DELAY_S = 0.25
 _MARK_S = 2.0
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def _steady_clock_s() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)  # it goes on while the machine sleeps
-
-else:
-    _steady_clock_s = time.monotonic
-
-
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """The ways in which the outside world reaches a broker, beside the event loop's network.
-
-    Attributes:
-        clock_ms: The wall clock, milliseconds since 1970.
-        random: The source of ids.
-        file_system: Where the trees live; None for the real one.
-        scheduler: Makes the scheduler of one tree; None for threads.
-        steady_s: A clock that never jumps, seconds; None for the event loop's time, which an event
-            loop may hold still while it works.
-    """
-
-    clock_ms: Callable[[], int] = _wall_clock_ms
-    random: random.Random = field(default_factory=random.SystemRandom)
-    file_system: FileSystem | None = None
-    scheduler: Callable[[], Scheduler] | None = None
-    steady_s: Callable[[], float] | None = None
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -154,7 +111,8 @@ class Broker:
         self.apis: Apis
         self.data_tree: LSMTree
         self.meta_tree: LSMTree
-        self._doors = doors or Doors(steady_s=_steady_clock_s)
+        self._doors = doors or Doors(steady_s=steady_clock_s)
+        self.directory = DataDirectory(config, self._doors, self._damage_remedy)
         self._sink = LogSink(log_stream, self._doors.clock_ms)
         self._logger = self.logger("broker")
         self.failure: Exception | None = None
@@ -194,9 +152,9 @@ class Broker:
         began_s = time.perf_counter()
         if config.tracing != OFF:
             _check_tracing()
-        self._make_data_dir()
-        self.meta_tree = stack.enter_context(self._open_tree("meta", self._meta_options()))
-        self.data_tree = stack.enter_context(self._open_tree("data", self._data_options()))
+        self.directory.make()
+        self.meta_tree = stack.enter_context(self.directory.open_meta())
+        self.data_tree = stack.enter_context(self.directory.open_data())
         server = DataServer(config, self.logger("network"))
         if self._doors.scheduler is None:  # under virtual time nothing comes while one waits awake
             server.stay_awake()
@@ -243,7 +201,7 @@ class Broker:
         )
         node = Node(*self._node_parts(registry, server, store))
         await node.commit(NodeStarted())
-        with self._directory_errors():
+        with self.directory.errors():
             node.open_logs()
         return node
 
@@ -328,69 +286,6 @@ class Broker:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(traces.close)
 
-    # --- trees ---------------------------------------------------------------------------------
-
-    def _make_data_dir(self) -> None:
-        """Create the data directory durably: every new name is synced in the one above it.
-
-        Without that, a loss of power soon after the first start takes the directory itself, and
-        with it records that were acknowledged as durable.
-        """
-        files = self._doors.file_system or RealFileSystem()
-        path = os.path.abspath(self.config.data_dir)
-        missing = []
-        while not files.exists(path):
-            missing.append(path)
-            path = os.path.dirname(path)
-        with self._directory_errors():
-            for new in reversed(missing):
-                files.make_directory(new)
-                files.sync_directory(os.path.dirname(new))
-
-    def _open_tree(self, name: str, options: Options) -> LSMTree:
-        with self._directory_errors():
-            return LSMTree.open(f"{self.config.data_dir}/{name}", options)
-
-    @contextlib.contextmanager
-    def _directory_errors(self) -> Any:
-        path = self.config.data_dir
-        try:
-            yield
-        except LockedError as exc:
-            remedy = "stop the other broker, or choose another directory with --data-dir"
-            raise DataDirectoryError(path, "is in use by another process", remedy) from exc
-        except FormatVersionError as exc:
-            remedy = "start the broker version that wrote it, or choose another directory"
-            raise DataDirectoryError(path, f"has an unknown format: {exc}", remedy) from exc
-        except CorruptionError as exc:
-            raise DataDirectoryError(path, f"is damaged: {exc}", self._damage_remedy) from exc
-        except (StorageError, OSError) as exc:
-            remedy = "check permissions and free space, or choose another directory"
-            raise DataDirectoryError(path, f"cannot be opened: {exc}", remedy) from exc
-
-    def _meta_options(self) -> Options:
-        return Options(
-            memtable_bytes=_META_MEMTABLE_BYTES, cache_bytes=_META_CACHE_BYTES, **self._doors_kept()
-        )
-
-    def _data_options(self) -> Options:
-        return Options(
-            memtable_bytes=self.config.memtable_bytes,
-            cache_bytes=self.config.block_cache_bytes,
-            key_partitioner=partition_of,
-            stall_seconds_max=0.0,  # a write that has to wait is refused; the loop never waits
-            filter_bits_per_key=0,  # reads are by order, a filter would only cost memory
-            **self._doors_kept(),
-        )
-
-    def _doors_kept(self) -> dict[str, Any]:
-        doors: dict[str, Any] = {}
-        if self._doors.file_system is not None:
-            doors["file_system"] = self._doors.file_system
-        if self._doors.scheduler is not None:
-            doors["scheduler"] = self._doors.scheduler()
-        return doors
-
     # --- background ----------------------------------------------------------------------------
 
     async def _retain(self) -> None:
@@ -454,6 +349,11 @@ class Broker:
     def logger(self, component: str) -> Logger:
         """Make the logger of a component."""
         return self._sink.logger(component, self.config.levels())
+
+    @property
+    def logs_dropped(self) -> int:
+        """How many events were not logged: beyond the ration, or nobody took them."""
+        return self._sink.dropped
 
     def broker_count(self) -> int:
         """How many brokers there are."""

@@ -80,7 +80,7 @@ class ClusterBroker(Broker):
     _damage_remedy = "empty it: the broker is rebuilt from its peers"
 
     async def _make_node(self, server: DataServer, store: LogStore) -> Node:
-        with self._directory_errors(), self._group_errors():
+        with self.directory.errors(), self._group_errors():
             return await self._make_cluster_node(server, store)
 
     @contextlib.contextmanager
@@ -93,7 +93,9 @@ class ClusterBroker(Broker):
             remedy = "make room on its disk, or choose another directory"
             raise DataDirectoryError(path, f"cannot be begun: {exc}", remedy) from exc
         except RaftStorageError as exc:
-            raise DataDirectoryError(path, f"is damaged: {exc}", self._damage_remedy) from exc
+            raise DataDirectoryError(
+                path, f"is damaged: {exc}", self.directory.damage_remedy
+            ) from exc
 
     async def _make_cluster_node(self, server: DataServer, store: LogStore) -> Node:
         config, random = self.config, self._doors.random
@@ -113,6 +115,7 @@ class ClusterBroker(Broker):
             *self._node_parts(state, server, store), incarnation=random.randbytes(16)
         )
         node.damaged = self._damaged
+        node.cluster_logger = self.logger("cluster")
         node.sessions = ReplicaSessions(node, Throttle(config.replication_throttle_bytes_per_s))
         node.fetchers = Fetchers(node)
         self._storage_id = identity.storage_id
@@ -124,7 +127,7 @@ class ClusterBroker(Broker):
             tree=self.meta_tree,
             state=state,
             random=random,
-            logger=self.logger("cluster"),
+            logger=node.cluster_logger,
             gone=lambda broker_id: self.member.process_gone(broker_id),
         )
         self.group.use_node(node)
@@ -203,7 +206,9 @@ class ClusterBroker(Broker):
         if not self.failed.is_set():
             note_damage(self.meta_tree, str(error))
             problem = f"is damaged: {error}"
-            self._fail(DataDirectoryError(self.config.data_dir, problem, self._damage_remedy))
+            self._fail(
+                DataDirectoryError(self.config.data_dir, problem, self.directory.damage_remedy)
+            )
 
     def _fail(self, error: Exception) -> None:
         self._logger.error("fail", str(error), category="cluster")

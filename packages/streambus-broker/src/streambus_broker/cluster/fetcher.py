@@ -114,7 +114,7 @@ class Fetcher:
         """Log why the leader cannot be followed; the same reason once."""
         if problem != self._problem:
             self._problem = problem
-            self._node.logger.info("follow", problem, leader=self.leader, category="cluster")
+            self._node.cluster_logger.info("follow", problem, leader=self.leader)
 
     async def _follow_once(self) -> None:
         node = self._node
@@ -205,7 +205,7 @@ class Fetcher:
                     end = stored.epochs.common_end(leader_end, log.next_offset)
                     self._go_back(replica, end)
                 case StartOver(_, offset):
-                    node.logger.info(
+                    node.cluster_logger.info(
                         "follow", "a replica starts over", topic=log.topic,
                         partition=log.partition, offset=offset,
                     )  # fmt: skip
@@ -216,7 +216,7 @@ class Fetcher:
             self._moved(replica)
             self.session.rests(action.partition_id, node.loop.time())
         except ProtocolError as error:
-            node.logger.error(
+            node.cluster_logger.error(
                 "follow", "a leader sent what cannot be appended", category="cluster",
                 topic=log.topic, partition=log.partition, error=str(error),
             )  # fmt: skip
@@ -253,13 +253,13 @@ class Fetcher:
         before = log.next_offset
         replica.stored.truncate(end)
         if log.next_offset < watermark:
-            node.logger.error(
+            node.cluster_logger.error(
                 "truncate", "committed records were truncated: the leader does not have them",
                 category="cluster", topic=log.topic, partition=log.partition,
                 high_watermark=watermark, next_offset=log.next_offset,
             )  # fmt: skip
         else:
-            node.logger.info(
+            node.cluster_logger.info(
                 "truncate", "a replica went back to its leader's log", topic=log.topic,
                 partition=log.partition, before=before, after=log.next_offset,
             )  # fmt: skip

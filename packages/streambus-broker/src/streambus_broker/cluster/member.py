@@ -142,7 +142,7 @@ class Member:
         now_s = self._node.steady_s()
         if self._refused_since_s is None:
             self._refused_since_s = now_s
-            self._node.logger.warning("register", f"not yet: {detail}")
+            self._node.cluster_logger.warning("register", f"not yet: {detail}")
         if now_s - self._refused_since_s > self.sessions.timeout_s * _DUPLICATE_PATIENCE_SESSIONS:
             raise DuplicateBrokerError(detail)
 
@@ -200,7 +200,7 @@ class Member:
             )
         )
         group.follow_addresses()
-        node.logger.info("register", "broker registered", epoch=epoch)
+        node.cluster_logger.info("register", "broker registered", epoch=epoch)
 
     async def _heartbeat(self) -> None:
         node, group = self._node, self._group
@@ -332,7 +332,9 @@ class Member:
             self.sessions.follow(node.state.sessions, now_s)
             if not self._term:
                 self._term, balanced_s = group.term, now_s
-                node.logger.info("control", "this broker is the controller", term=group.term)
+                node.cluster_logger.info(
+                    "control", "this broker is the controller", term=group.term
+                )
                 self._suspect_at_first(now_s)
             if self.office.holds(now_s):
                 await self._fence_dead(now_s)
@@ -348,6 +350,7 @@ class Member:
 
     def _leave_office(self) -> None:
         if self._term:
+            self._node.cluster_logger.info("control", "this broker is the controller no more")
             self._term = 0
             self._predecessor = (None, 0)
             self.sessions.clear()
@@ -392,7 +395,7 @@ class Member:
                 continue
             if not self.sessions.end(broker_id, node.steady_s()):
                 continue  # it was heard while others were fenced
-            node.logger.info(
+            node.cluster_logger.info(
                 "fence", "a broker's session is over", broker=broker_id, epoch=record.epoch
             )
             try:
@@ -403,9 +406,9 @@ class Member:
                 await self._group.propose(command, term=self._term)
             except CommandError as error:
                 self.sessions.spare(broker_id, node.steady_s())
-                node.logger.info("fence", str(error), broker=broker_id, sparse=True)
+                node.cluster_logger.info("fence", str(error), broker=broker_id, sparse=True)
             except UncertainError as error:  # it may yet happen: no lease meanwhile
-                node.logger.info("fence", str(error), broker=broker_id, sparse=True)
+                node.cluster_logger.info("fence", str(error), broker=broker_id, sparse=True)
 
     async def _balance(self) -> None:
         """Give partitions back to their preferred leaders where those are in sync again."""
@@ -433,7 +436,7 @@ class Member:
             async with asyncio.timeout(self.sessions.timeout_s * 2):
                 await self._group.propose(c.LeaveBroker(me.broker_id, me.epoch))
         except (CommandError, UncertainError, TimeoutError) as error:
-            self._node.logger.info("leave", f"leadership could not be handed over: {error}")
+            self._node.cluster_logger.info("leave", f"leadership could not be handed over: {error}")
 
 
 async def _set_or_later(event: asyncio.Event, timeout_s: float) -> None:

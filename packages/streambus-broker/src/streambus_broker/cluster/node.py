@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from streambus_broker.config.topics import TopicSettings
     from streambus_broker.metadata.records import PartitionRecord, TopicRecord
     from streambus_broker.metadata.registry import Command
+    from streambus_broker.observe.logs import Logger
 
 READABLE = 1 << 40
 """Counted for bytes that became readable where nobody counted them: enough for any fetch."""
@@ -64,6 +65,7 @@ class ClusterNode(Node):
     propose: Callable[[Any], Awaitable[Any]]
     voter_count: Callable[[], int]
     damaged: Callable[[StorageError], None]
+    cluster_logger: Logger
 
     def __init__(self, *arguments: Any, incarnation: bytes) -> None:
         super().__init__(*arguments)
@@ -303,7 +305,7 @@ class ClusterNode(Node):
         """
         unknown = [each for each in self.store.partition_ids() if each not in self.replicas]
         if unknown:
-            self.logger.info("reclaim", "records of other brokers' partitions removed",
+            self.cluster_logger.info("reclaim", "records of other brokers' partitions removed",
                              partitions=len(unknown))  # fmt: skip
             self._remove_records(unknown)
 

@@ -125,7 +125,7 @@ class StorageWatch:
 
     async def _tell(self, command: c.SetReadOnly) -> None:
         """Have others lead, or be one of those who may; what fails is tried again."""
-        logger = self._node.logger
+        logger = self._node.cluster_logger
         try:
             await self._group.propose(command)
         except (CommandError, UncertainError) as error:

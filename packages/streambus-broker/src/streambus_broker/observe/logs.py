@@ -47,12 +47,18 @@ class Logger:
         self._log("warning", operation, event, facts)
 
     def error(self, operation: str, event: str, *, category: str, **facts: Any) -> None:
-        """Log a failure with its category: ``storage``, ``network``, ``config`` or ``internal``."""
-        self._log("error", operation, event, {"error_category": category, **facts})
+        """Log a failure with its category.
+
+        ``storage``, ``network``, ``cluster``, ``config`` or ``internal``; the milder levels may
+        name one, too.
+        """
+        self._log("error", operation, event, {"category": category, **facts})
 
     def _log(self, level: str, operation: str, event: str, facts: dict[str, Any]) -> None:
         if LEVEL_NUMBERS[level] >= self._level:
             sparse = facts.pop("sparse", False)
+            if "category" in facts:
+                facts = {"error_category": facts.pop("category"), **facts}
             self._sink.take(level, self._component, operation, event, facts, sparse=sparse)
 
 
@@ -62,10 +68,13 @@ class LogSink:
     Args:
         stream: Where lines go.
         clock_ms: The wall clock.
+
+    Attributes:
+        dropped: Events that were not written: beyond the ration, or nobody takes them.
     """
 
     def __init__(self, stream: TextIO | None, clock_ms: Callable[[], int]) -> None:
-        self.suppressed = 0
+        self.dropped = 0
         self._stream = stream
         self._clock_ms = clock_ms
         self._render: Callable[[dict[str, Any]], str] | None = None
@@ -96,7 +105,7 @@ class LogSink:
             return
         if sparse:
             if not self._sparse_left:
-                self.suppressed += 1
+                self.dropped += 1
                 return
             self._sparse_left -= 1
         line = {
@@ -131,7 +140,7 @@ class LogSink:
             self._stream.write(self._render(line) + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # the reader is gone: logging must not stop the broker
-            self.suppressed += 1
+            self.dropped += 1
 
 
 def _iso(time_ms: int) -> str:

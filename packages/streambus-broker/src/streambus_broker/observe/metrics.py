@@ -283,5 +283,6 @@ def _broker(broker: Broker) -> Iterator[Metric]:
     yield _gauge("loop_lag_max_seconds", "Largest lateness of late.", lag.recent_max_s)
     yield _counter("loop_lag_seconds", "Lateness of the loop's timer together.", lag.total_s)
     yield _counter("loop_turns", "Times that the loop's timer fired.", lag.turns)
+    yield _counter("log_events_dropped", "Events that were not logged.", broker.logs_dropped)
     yield _gauge("ready", "1 if clients should be sent here.", float(health.ready))
     yield _gauge("uptime_seconds", "Time since the data port opened.", health.uptime_ms / 1000)
