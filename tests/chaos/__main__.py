@@ -6,6 +6,9 @@ where that can be had (Linux, root), under load from idempotent producers and a 
 10 s where the network failed and 30 s elsewhere, and all replicas to be in sync within a minute.
 At the end the log is read as a whole and compared with all that was acknowledged and read. Ends
 with 8 if anything does not hold; the brokers' logs and what the load was told are kept then.
+
+SIGINT or SIGTERM ends the run early: the fault that lasts is mended, and what there is is judged
+and reported as ever. A second one ends it at once.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.request
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -36,16 +40,22 @@ from tests.chaos.faults import ALL_FAULTS, NETWORK_FAULTS, Faults
 from tests.chaos.load import TOPIC, Load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 BROKERS = 3
 PARTITIONS = 3
 PORT = 9092
 HEALED_S_MAX, RESTARTED_S_MAX, IN_SYNC_S_MAX = 10.0, 30.0, 60.0
 RATE_HELD = 1_000
+COPIED_RECORDS_PER_S = 20_000
+"""Of a log in small batches, to a broker that was rebuilt, on a busy machine."""
 DISK_BYTES, DISK_BYTES_PER_MINUTE = 512 * 1024 * 1024, 32 * 1024 * 1024
 _FLAGS = ("--retention-check-ms", "1000", "--memtable-bytes", "1MiB")
 """Retention and flushes often, so that clocks and failing calls have something to spoil."""
+_METRIC = "streambus_follower_reads_total "
+_LOOK_S = 2.0
+_SAME_SIGNAL_S = 2.0
+"""A terminal tells every process of a group, and whoever started this one may tell it as well."""
 
 
 class Run:
@@ -56,6 +66,8 @@ class Run:
         times: Kind of fault → for each: seconds from its end until records flowed, until all
             replicas were in sync, and the longest that a producer waited in between.
         seconds: Records acknowledged in each second.
+        load: The load, once it has begun.
+        interrupted: Whether it was told to end early.
     """
 
     def __init__(self, options: argparse.Namespace, directory: Path) -> None:
@@ -63,6 +75,10 @@ class Run:
         self.times: dict[str, list[tuple[float, float, float]]] = {}
         self.counts: Counter[str] = Counter()
         self.seconds: list[int] = []
+        self.load: Load | None = None
+        self.interrupted = False
+        self._stop_asked_s = 0.0
+        self._followers_served: Counter[int] = Counter()
         self._options = options
         self._dice = random.Random(options.seed)
         self._disks: dict[int, SmallDisk] = {}
@@ -77,21 +93,39 @@ class Run:
             prefixes[node] += clock.prefix()
         net = None if network.missing() else network.Network(nodes)
         addresses, flags = local_addresses(BROKERS), list(_FLAGS)
+        http = local_addresses(BROKERS)
         if net is not None:
             addresses = [f"{net.host(node)}:{PORT}" for node in nodes]
+            http = [f"{net.host(node)}:{PORT + 1}" for node in nodes]
             flags.append("--insecure")
             prefixes = {node: (*net.prefix(node), *prefixes[node]) for node in nodes}
+        self._http = dict(zip(nodes, http, strict=True))
+        own = {node: ("--rack", rack_of(node), "--http", self._http[node]) for node in nodes}
         self.cluster = ClusterProcesses(
-            str(directory), addresses, TOPIC, flags=flags, prefixes=prefixes
+            str(directory), addresses, TOPIC, flags=flags, own_flags=own, prefixes=prefixes
         )
         if not disk.missing():
             size = DISK_BYTES + int(options.minutes * DISK_BYTES_PER_MINUTE)
             self._disks = {n: SmallDisk(directory / str(n) / "data", size) for n in nodes}
         self.faults = Faults(
-            self.cluster, directory, self._dice, net, self._disks, clocks, options.pause_max
-        )
+            self.cluster, directory, self._dice, net, self._disks, clocks, options.pause_max,
+            options.patience,
+        )  # fmt: skip
 
-    def run(self) -> Load:
+    @property
+    def follower_reads(self) -> int:
+        """Answers with records that brokers gave as followers."""
+        return self._followers_served.total()
+
+    def stop(self, *_: object) -> None:
+        """Have the run end early; a second time, at once."""
+        now_s = time.monotonic()
+        if self.interrupted and now_s - self._stop_asked_s > _SAME_SIGNAL_S:
+            raise KeyboardInterrupt
+        self._stop_asked_s = now_s if not self.interrupted else self._stop_asked_s
+        self.interrupted = self.faults.stopping = True
+
+    def run(self) -> None:
         """Form the cluster, make faults for the time given, judge."""
         options = self._options
         kinds = [kind for kind in self.faults.kinds() if kind in options.faults]
@@ -101,25 +135,54 @@ class Run:
         with Admin(self.cluster.address) as admin:
             admin.create_topic(TOPIC, partitions=PARTITIONS, replication_factor=BROKERS)
             admin.create_topic(pinned.TOPIC, partitions=1, replication_factor=BROKERS)
-        load = Load(self.cluster.address, PARTITIONS, options.rate)
+        racks = tuple(map(rack_of, range(1, BROKERS + 1)))
+        self.load = load = Load(self.cluster.address, PARTITIONS, options.rate, racks)
         threading.excepthook = self._thread_failed
         counted = threading.Event()
-        counter = threading.Thread(target=self._count, args=(load, counted))
+        counters = [
+            threading.Thread(target=self._count, args=(load, counted)),
+            threading.Thread(target=self._watch_followers, args=(counted,)),
+        ]
         load.start()
-        counter.start()
+        for counter in counters:
+            counter.start()
         try:
             ends_s = time.monotonic() + options.minutes * 60
-            while time.monotonic() < ends_s and not self.problems:
-                time.sleep(self._dice.uniform(0.5, 1.5) * options.every)
-                self._try_fault(load, self._dice.choice(kinds))
+            while time.monotonic() < ends_s and not (self.problems or self.interrupted):
+                pause_s = self._dice.uniform(0.5, 1.5) * options.every
+                self._rest(pause_s)
+                if not self.interrupted:
+                    self._try_fault(load, self._dice.choice(kinds))
                 self.problems += self.faults.problems
+                self.faults.problems.clear()
+                self._note_progress()
         finally:
             counted.set()
             load.stop()
-            counter.join()
-        self.problems += self._wait_whole("at the end")
-        self.problems += load.problems() + self.faults.promises.judge(self.cluster.address)
-        return load
+            for counter in counters:
+                counter.join()
+        # Whatever one of these meets, the others judge, and all of it is reported.
+        judges: tuple[Callable[[], list[str]], ...] = (
+            lambda: self._wait_whole("at the end"),
+            load.problems,
+            lambda: self.faults.promises.judge(self.cluster.address),
+        )
+        for judge in judges:
+            try:
+                self.problems += judge()
+            except (BrokerDiedError, ClientError, OSError) as error:
+                self.problems.append(f"it could not be judged as a whole: {error}")
+
+    def _rest(self, seconds: float) -> None:
+        ends_s = time.monotonic() + seconds
+        while not self.interrupted and (left_s := ends_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.1))
+
+    def _note_progress(self) -> None:
+        """Leave something even if this process is killed."""
+        if self._options.json is not None:
+            told = summary(self._options, self, len(self.seconds))
+            self._options.json.write_text(json.dumps({**told, "judged": False}, indent=1))
 
     def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
         """A part of the load that ended is a problem, whatever it was."""
@@ -133,6 +196,22 @@ class Run:
             now = load.acknowledged
             self.seconds.append(now - before)
             before = now
+
+    def _watch_followers(self, stop: threading.Event) -> None:
+        """Count what brokers answer as followers; what a dying one counted last is missed."""
+        known: dict[int, int] = {}
+        while not stop.wait(_LOOK_S):
+            for node, address in self._http.items():
+                try:
+                    with urllib.request.urlopen(f"http://{address}/metrics", timeout=1) as page:
+                        text = page.read().decode()
+                except OSError:
+                    continue
+                line = next(each for each in text.splitlines() if each.startswith(_METRIC))
+                now = int(float(line.removeprefix(_METRIC)))
+                before = known.get(node, 0)
+                known[node] = now
+                self._followers_served[node] += now - before if now >= before else now
 
     def _try_fault(self, load: Load, kind: str) -> None:
         """Where it cannot be made or mended the run ends, and what was promised is judged."""
@@ -169,12 +248,15 @@ class Run:
     def _wait_whole(self, said: str) -> list[str]:
         """Wait until all replicas are in sync; rebuild what has to be rebuilt."""
         limit_s = IN_SYNC_S_MAX * self._options.patience
+        if self.load is not None:  # whoever was rebuilt copies everything
+            copies_s = self.load.acknowledged / COPIED_RECORDS_PER_S
+            limit_s += copies_s * self._options.patience
         ends_s = time.monotonic() + limit_s
         while True:
             for more in self.faults.mend_ended():
                 said = f"{said}; {more}"
                 print(more, file=sys.stderr, flush=True)
-            with suppress(BrokerDiedError):
+            with suppress(BrokerDiedError, ClientError):
                 self.cluster.wait_in_sync(timeout_s=2.0)
                 return []
             if time.monotonic() > ends_s:
@@ -220,7 +302,6 @@ def main(arguments: list[str]) -> int:
         code = network.enter([*arguments, "--seed", str(options.seed)])
         if code is not None:
             return code
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"seed {options.seed}", file=sys.stderr)
     for what, reason in (
         ("links", network.missing()),
@@ -233,13 +314,15 @@ def main(arguments: list[str]) -> int:
     directory = Path(tempfile.mkdtemp(prefix="streambus-chaos-"))
     began_s = time.monotonic()
     run = Run(options, directory)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, run.stop)
     try:
-        load = run.run()
+        run.run()
     finally:
         run.close()
-    report(options, run, load, time.monotonic() - began_s)
+    report(options, run, time.monotonic() - began_s)
     if run.problems:
-        for sender in load.senders:
+        for sender in run.load.senders if run.load else ():
             with (directory / f"offsets-{sender.number}.bin").open("wb") as file:
                 sender.offsets.tofile(file)
         print(f"the brokers' logs and the offsets acknowledged are in {directory}")
@@ -258,16 +341,23 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def report(options: argparse.Namespace, run: Run, load: Load, took_s: float) -> None:
-    """Print what happened; write it as JSON if wanted."""
-    failed = sum(sender.failed for sender in load.senders)
-    promises = run.faults.promises
-    under_load_s = max(1, len(run.seconds))
-    rate = sum(run.seconds) / under_load_s
-    result: dict[str, Any] = {
-        "seed": options.seed, "seconds": round(took_s, 1), "acknowledged": load.acknowledged,
-        "not_acknowledged": failed, "acknowledged_per_s": round(rate),
+def rack_of(node: int) -> str:
+    """Where a broker stands: each by itself."""
+    return f"r{node}"
+
+
+def summary(options: argparse.Namespace, run: Run, took_s: float) -> dict[str, Any]:
+    """What happened, for JSON."""
+    load, promises = run.load, run.faults.promises
+    failed = sum(sender.failed for sender in load.senders) if load else 0
+    rate = sum(run.seconds) / max(1, len(run.seconds))
+    return {
+        "seed": options.seed, "seconds": round(took_s, 1), "interrupted": run.interrupted,
+        "judged": True, "under_load_s": len(run.seconds),
+        "acknowledged": load.acknowledged if load else 0, "not_acknowledged": failed,
+        "acknowledged_per_s": round(rate),
         "seconds_without": sum(count == 0 for count in run.seconds),
+        "follower_reads": run.follower_reads, "handed_over": run.faults.handed_over,
         "rebuilt": run.faults.refused, "calls_failed": run.faults.io_errors,
         "leaders_deposed": promises.deposed, "promises_kept": len(promises.kept),
         "refusals": promises.refusals, "faults": dict(run.counts),
@@ -280,12 +370,21 @@ def report(options: argparse.Namespace, run: Run, load: Load, took_s: float) -> 
         },
         "problems": run.problems,
     }  # fmt: skip
+
+
+def report(options: argparse.Namespace, run: Run, took_s: float) -> None:
+    """Print what happened; write it as JSON if wanted."""
+    result = summary(options, run, took_s)
+    early = ", interrupted" if run.interrupted else ""
     print(
-        f"{took_s:.0f} s, {sum(run.counts.values())} faults, {load.acknowledged} records"
-        f" acknowledged ({rate:.0f}/s under load, {RATE_HELD} wanted;"
-        f" {result['seconds_without']} of {under_load_s} s without any), {failed} not,"
+        f"{took_s:.0f} s{early}, {sum(run.counts.values())} faults, {result['acknowledged']}"
+        f" records acknowledged ({result['acknowledged_per_s']}/s under load, {RATE_HELD} wanted;"
+        f" {result['seconds_without']} of {result['under_load_s']} s without any),"
+        f" {result['not_acknowledged']} not, {run.follower_reads} reads from followers,"
+        f" {run.faults.handed_over} brokers without room led no more,"
         f" {run.faults.refused} brokers rebuilt after damage, {run.faults.io_errors} calls failed,"
-        f" {promises.deposed} leaders deposed under a client; {len(run.problems)} problems"
+        f" {run.faults.promises.deposed} leaders deposed under a client;"
+        f" {len(run.problems)} problems"
     )
     for kind, spreads in result["recoveries"].items():
         told = "; ".join(

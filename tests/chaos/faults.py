@@ -1,16 +1,21 @@
 """What can happen to a cluster, one fault at a time, each mended again by its own method.
 
-A method returns when the fault is mended; that everything flows again is the caller's to check.
+A method returns when the fault is mended; that everything flows again is the caller's to check. It
+is mended also where the method fails, and early where the run is to end: what is judged is a
+cluster that is whole.
 """
 
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from streambus_broker.demo.server import BrokerDiedError
 from streambus_client import Admin
+from streambus_client.errors import ClientError
 from streambus_protocol import ErrorCode
 from tests.broker.raw import RawClient
 from tests.chaos.load import TOPIC as LOAD
@@ -19,11 +24,12 @@ from tests.chaos.pinned import Pinned, Promises
 from tests.chaos.tools import RIGHT, SYSTEM_CALLS, FailingCalls, WallClock, no_strace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from random import Random
 
     from streambus_broker.demo.cluster import ClusterProcesses
+    from streambus_broker.demo.server import ServerProcess
     from tests.chaos.disk import SmallDisk
     from tests.chaos.network import Network
 
@@ -35,11 +41,16 @@ CLOCK_FAULTS = ("clock",)
 ALL_FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CALL_FAULTS, *CLOCK_FAULTS)
 
 _BLIP_S = 0.043
-_FULL_S = 6.0
+_FULL_S_MIN, _FULL_S_MAX = 5.0, 15.0
 _WHOLE_S_MAX = 120.0
+_START_S_MAX = 120.0
+_ASK_S_MAX = 30.0
+_SLICE_S = 0.1
 _LINGER_S = 2.0
 """How long a client stays with a broker that is back, and could answer what it may not."""
 _CLOCKS = ("+1h", "-1h", "+1y", "-1y")
+
+_AnswerT = TypeVar("_AnswerT")
 
 
 class Faults:
@@ -53,8 +64,11 @@ class Faults:
         disks: The small disks, by node id.
         clocks: The wall clocks, by node id; none where they cannot be set.
         pause_s_max: The longest pause and the longest partition.
+        patience: Times how long brokers may take to start, to answer and to be whole.
 
     Attributes:
+        stopping: Set where the run is to end: a fault that lasts is mended at once then.
+        handed_over: How often a broker without room was seen to lead no more than it must.
         refused: How often a broker refused to start with damaged data, or ended when it met the
             damage, and was rebuilt.
         io_errors: System calls that were made to fail.
@@ -71,7 +85,10 @@ class Faults:
         disks: dict[int, SmallDisk],
         clocks: dict[int, WallClock],
         pause_s_max: float,
+        patience: float,
     ) -> None:
+        self.stopping = False
+        self.handed_over = 0
         self.refused = 0
         self.io_errors = 0
         self.promises = Promises()
@@ -84,6 +101,7 @@ class Faults:
         self._clocks = clocks
         self._damaged: set[int] = set()
         self._pause_s_max = pause_s_max
+        self._patience = patience
 
     def kinds(self) -> list[str]:
         """The faults that can be made here."""
@@ -109,8 +127,8 @@ class Faults:
         node = self._someone()
         server = self._cluster.servers[node]
         server.kill()
-        time.sleep(self._dice.uniform(0, 4))
-        server.start()
+        self._last(self._dice.uniform(0, 4))
+        self._start(server)
         return f"broker {node} killed"
 
     def _kill_all(self) -> str:
@@ -120,25 +138,40 @@ class Faults:
         return "all brokers killed at once"
 
     def _start_all(self) -> None:
-        for server in self._cluster.servers.values():
+        self._start(*self._cluster.servers.values())
+
+    def _start(self, *servers: ServerProcess) -> None:
+        """Start brokers at once; one that does not listen after long is ended.
+
+        Raises:
+            BrokerDiedError: One ended, or was.
+        """
+        for server in servers:
             server.launch()
-        for server in self._cluster.servers.values():
-            server.wait_listening()
+        for server in servers:
+            limit = threading.Timer(_START_S_MAX * self._patience, server.end)
+            limit.start()
+            try:
+                server.wait_listening()
+            finally:
+                limit.cancel()
 
     def _pause(self) -> str:
         node, for_s = self._leader_mostly(), self._some_time()
         with self._pinned(node):
             self._cluster.servers[node].pause()
-            time.sleep(for_s)
-            self._cluster.servers[node].resume()
+            try:
+                self._last(for_s)
+            finally:
+                self._cluster.servers[node].resume()
             time.sleep(_LINGER_S)
         return f"broker {node} paused for {for_s:.1f} s"
 
     def _rolling(self) -> str:
         for server in self._cluster.servers.values():
             server.stop()
-            server.start()
-            self._cluster.wait_in_sync(_WHOLE_S_MAX)
+            self._start(server)
+            self._cluster.wait_in_sync(_WHOLE_S_MAX * self._patience)
         return "rolling restart"
 
     def _damage(self) -> str:
@@ -156,7 +189,7 @@ class Faults:
         said = f"broker {node}: {path.relative_to(data)} {what}"
         self._damaged.add(node)
         try:
-            server.start()
+            self._start(server)
         except BrokerDiedError as error:
             self._rebuild(node, error)
             return f"{said}; it refused to start, and was rebuilt"
@@ -186,7 +219,7 @@ class Faults:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        self._cluster.servers[node].start()
+        self._start(self._cluster.servers[node])
 
     # --- network -------------------------------------------------------------------------------
 
@@ -200,81 +233,92 @@ class Faults:
     def _parted(self, *, clients: bool) -> str:
         node, for_s = self._leader_mostly(), self._some_time()
         with self._pinned(node):
-            self._net.part([node], clients=clients)
-            time.sleep(for_s)
-            self._net.heal()
+            with self._healed() as net:
+                net.part([node], clients=clients)
+                self._last(for_s)
             time.sleep(_LINGER_S)
         whom = "everybody" if clients else "the other brokers"
         return f"broker {node} cut from {whom} for {for_s:.1f} s"
 
     def _one_way(self) -> str:
         node, for_s = self._leader_mostly(), self._some_time()
-        net = self._net
         with self._pinned(node):
-            net.deafen(node, [net.host(each) for each in net.nodes if each != node])
-            time.sleep(for_s)
-            net.heal()
+            with self._healed() as net:
+                net.deafen(node, [net.host(each) for each in net.nodes if each != node])
+                self._last(for_s)
             time.sleep(_LINGER_S)
         return f"broker {node} hears no other broker for {for_s:.1f} s, and is heard"
 
     def _bridge(self) -> str:
         """Two brokers lose each other, and both keep the third."""
-        net, for_s = self._net, self._some_time()
-        one, other = self._dice.sample(net.nodes, 2)
-        net.deafen(one, [net.host(other)])
-        net.deafen(other, [net.host(one)])
-        time.sleep(for_s)
-        net.heal()
+        for_s = self._some_time()
+        with self._healed() as net:
+            one, other = self._dice.sample(net.nodes, 2)
+            net.deafen(one, [net.host(other)])
+            net.deafen(other, [net.host(one)])
+            self._last(for_s)
         return f"brokers {one} and {other} lose each other for {for_s:.1f} s"
 
     def _ring(self) -> str:
         """Each broker hears its neighbour on the left alone; no two hear each other."""
-        net, for_s = self._net, self._some_time()
-        for place, node in enumerate(net.nodes):
-            left = net.nodes[place - 1]
-            net.deafen(node, [net.host(each) for each in net.nodes if each not in (node, left)])
-        time.sleep(for_s)
-        net.heal()
+        for_s = self._some_time()
+        with self._healed() as net:
+            for place, node in enumerate(net.nodes):
+                left = net.nodes[place - 1]
+                net.deafen(node, [net.host(each) for each in net.nodes if each not in (node, left)])
+            self._last(for_s)
         return f"each broker hears its neighbour alone for {for_s:.1f} s"
 
     def _blip(self) -> str:
         node = self._someone()
-        self._net.part([node], clients=True)
-        time.sleep(_BLIP_S)
-        self._net.heal()
+        with self._healed() as net:
+            net.part([node], clients=True)
+            time.sleep(_BLIP_S)
         return f"broker {node} cut off for {_BLIP_S * 1000:.0f} ms"
 
     def _loss(self) -> str:
-        net, for_s, percent = self._net, self._some_time(), self._dice.randint(1, 50)
-        for node in net.nodes:
-            net.deafen(node, [net.host(each) for each in net.nodes if each != node], percent)
-        time.sleep(for_s)
-        net.heal()
+        for_s, percent = self._some_time(), self._dice.randint(1, 50)
+        with self._healed() as net:
+            for node in net.nodes:
+                net.deafen(node, [net.host(each) for each in net.nodes if each != node], percent)
+            self._last(for_s)
         return f"{percent} % of the packets between brokers lost for {for_s:.1f} s"
 
     # --- disks ---------------------------------------------------------------------------------
 
     def _disk_full(self) -> str:
         """Reads go on, and whoever writes is refused in a way that lets him try again."""
-        node = self._leader_mostly()
-        disk = self._disks[node]
-        address = self._cluster.servers[node].address
+        node, for_s = self._leader_mostly(), self._dice.uniform(_FULL_S_MIN, _FULL_S_MAX)
+        disk, answered = self._disks[node], 0
         with self._pinned(node):
             disk.fill()
-            ends_s = time.monotonic() + _FULL_S
-            with RawClient(address) as client:
-                while time.monotonic() < ends_s:
-                    answer = client.fetch(LOAD, 0, partition=self._led_by(node), wait_ms=0)
-                    if answer.error and not ErrorCode(answer.error).retriable:
-                        self.problems.append(f"a full disk kept reads away: {answer}")
-                    time.sleep(0.1)
-            disk.empty()
-        return f"the disk of broker {node} full for {_FULL_S:g} s"
+            try:
+                ends_s = time.monotonic() + for_s
+                while time.monotonic() < ends_s and not self.stopping:
+                    answered += self._read_at(node)
+                    time.sleep(_SLICE_S)
+                state = self._ask(lambda admin: _states(admin)[node])
+            finally:
+                disk.empty()
+        if not answered:
+            self.problems.append(f"broker {node} did not answer a read while its disk was full")
+        self.handed_over += state == "read_only"
+        return f"the disk of broker {node} full for {for_s:.1f} s, which was {state} then"
+
+    def _read_at(self, node: int) -> bool:
+        """Read from a broker, as from a leader; whether it answered."""
+        try:
+            with RawClient(self._cluster.servers[node].address) as client:
+                answer = client.fetch(LOAD, 0, partition=self._led_by(node), wait_ms=0)
+        except OSError:  # on a busy machine
+            return False
+        if answer.error and not ErrorCode(answer.error).retriable:
+            self.problems.append(f"a full disk kept reads away: {answer}")
+        return True
 
     def _led_by(self, node: int) -> int:
         """A partition that a broker leads, or the first."""
-        with Admin(self._cluster.address) as admin:
-            partitions = admin.describe_topic(LOAD).partitions
+        partitions = self._ask(lambda admin: admin.describe_topic(LOAD).partitions)
         return next((each.partition for each in partitions if each.leader == node), 0)
 
     def _power_cut(self) -> str:
@@ -299,37 +343,66 @@ class Faults:
         server = self._cluster.servers[node]
         calls = FailingCalls(server.pid, call, first, self._directory / f"strace-{node}")
         with self._pinned(node), calls:
-            time.sleep(for_s)
+            self._last(for_s)
         failed = calls.failed()
         self.io_errors += failed
         server.resume_and_stop()
-        server.start()
+        self._start(server)
         return f"{failed} calls of {call} failed at broker {node}, which was started again"
 
     def _clock(self) -> str:
         """Set the clock of one broker or of all; sometimes a broker starts under the wrong one."""
         nodes = list(self._clocks) if self._dice.random() < 0.3 else [self._someone()]
         offset, for_s = self._dice.choice(_CLOCKS), self._some_time()
-        for node in nodes:
-            self._clocks[node].set(offset)
-        WallClock.wait_noticed()
         said = ""
-        if self._dice.random() < 0.5:
-            self._cluster.servers[nodes[0]].kill()
-            self._cluster.servers[nodes[0]].start()
-            said = f", and broker {nodes[0]} started under it"
-        time.sleep(for_s)
-        for node in nodes:
-            self._clocks[node].set(RIGHT)
-        WallClock.wait_noticed()
+        try:
+            for node in nodes:
+                self._clocks[node].set(offset)
+            WallClock.wait_noticed()
+            if self._dice.random() < 0.5:
+                self._cluster.servers[nodes[0]].kill()
+                self._start(self._cluster.servers[nodes[0]])
+                said = f", and broker {nodes[0]} started under it"
+            self._last(for_s)
+        finally:
+            for node in nodes:
+                self._clocks[node].set(RIGHT)
+            WallClock.wait_noticed()
         return f"the clock of brokers {nodes} {offset} for {for_s:.1f} s{said}"
 
     # --- choices -------------------------------------------------------------------------------
 
-    @property
-    def _net(self) -> Network:
-        assert self._network is not None, "kinds() names no fault of a network without one"
-        return self._network
+    @contextmanager
+    def _healed(self) -> Iterator[Network]:
+        """The network, which lets everything through again afterwards."""
+        network = self._network
+        assert network is not None, "kinds() names no fault of a network without one"
+        try:
+            yield network
+        finally:
+            network.heal()
+
+    def _last(self, seconds: float) -> None:
+        """Let a fault last, as long as the run goes on."""
+        ends_s = time.monotonic() + seconds
+        while not self.stopping and (left_s := ends_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, _SLICE_S))
+
+    def _ask(self, question: Callable[[Admin], _AnswerT]) -> _AnswerT:
+        """Ask the cluster; brokers of a busy machine may not know an answer for a moment.
+
+        Raises:
+            ClientError: They did not for long.
+        """
+        ends_s = time.monotonic() + _ASK_S_MAX * self._patience
+        while True:
+            try:
+                with Admin(self._cluster.address) as admin:
+                    return question(admin)
+            except ClientError:
+                if time.monotonic() > ends_s:
+                    raise
+                time.sleep(_SLICE_S)
 
     def _pinned(self, node: int) -> Pinned:
         """A client that stays with a broker while the context is open."""
@@ -341,8 +414,7 @@ class Faults:
         """The leader that a pinned client can be tried on, or sometimes anybody."""
         if self._dice.random() < 0.3:
             return self._someone()
-        with Admin(self._cluster.address) as admin:
-            node = admin.describe_topic(DEPOSED).partitions[0].leader
+        node = self._ask(lambda admin: admin.describe_topic(DEPOSED).partitions[0].leader)
         return node if node in self._cluster.servers else self._someone()
 
     def _some_time(self) -> float:
@@ -354,12 +426,17 @@ class Faults:
         nodes = sorted(self._cluster.servers)
         if whom == "anybody":
             return self._dice.choice(nodes)
-        with Admin(self._cluster.address) as admin:
-            if whom == "controller":
-                node = admin.cluster().controller
-            else:
-                node = self._dice.choice(admin.describe_topic(LOAD).partitions).leader
+        if whom == "controller":
+            node = self._ask(lambda admin: admin.cluster().controller)
+        else:
+            partitions = self._ask(lambda admin: admin.describe_topic(LOAD).partitions)
+            node = self._dice.choice(partitions).leader
         return node if node in nodes else self._dice.choice(nodes)
+
+
+def _states(admin: Admin) -> dict[int, str]:
+    """How every broker stands, by node id."""
+    return {each.node_id: each.state for each in admin.describe_cluster().members}
 
 
 def _flip(path: Path, dice: Random) -> str:

@@ -6,11 +6,13 @@ Each producer has a partition to itself and numbers its records. What must hold 
 - no record is there twice, and a producer's records are in the order of their numbers;
 - what a reader saw at an offset at any time is what the log has there in the end.
 
-Numbers and offsets are kept in arrays: an hour has millions of them.
+One reader stays with the leaders; the other one names the brokers' racks, one after the other, and
+so reads from followers. Numbers and offsets are kept in arrays: an hour has millions of them.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from array import array
@@ -30,7 +32,10 @@ UNKNOWN = -1
 
 _BACKLOG_MAX = 2_000
 _TICK_S = 0.01
-_READ_TIMEOUT_S = 300.0
+_STUCK_S = 120.0
+"""At the end, without a single record."""
+_STAY_S = 20.0
+"""How long a reader stays in one rack."""
 _DELIVERY_TIMEOUT_MS = 60_000
 
 
@@ -129,33 +134,55 @@ class Reader:
     """Reads the whole topic as it grows.
 
     Attributes:
+        racks: Where it stands, one after the other; an empty one is nowhere.
         seen: Partition → the numbers of the records, in the order of their offsets.
         problems: What no reader may ever see.
     """
 
+    racks: tuple[str, ...] = ("",)
     seen: dict[int, array[int]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def run(self, address: str, stop: threading.Event) -> None:
         """Read until told to stop."""
-        with Consumer(address, TOPIC, start="earliest") as consumer:
-            while not stop.is_set() and not self.problems:
-                self._poll(consumer)
+        for rack in itertools.cycle(self.racks):
+            if stop.is_set() or self.problems:
+                return
+            with Consumer(address, TOPIC, start="earliest", client_rack=rack) as consumer:
+                if not self._go_on(consumer):
+                    continue
+                ends_s = time.monotonic() + _STAY_S
+                while time.monotonic() < ends_s and not (stop.is_set() or self.problems):
+                    self._poll(consumer)
+
+    def _go_on(self, consumer: Consumer) -> bool:
+        """Have a new consumer begin behind what was read; whether it could find out where."""
+        try:
+            for partition, log in self.seen.items():
+                consumer.seek(TOPIC, partition, len(log))
+        except ClientError:
+            time.sleep(0.2)
+            return False
+        return True
 
     def run_to_end(self, address: str) -> None:
         """Read until nothing is left."""
-        ends_s = time.monotonic() + _READ_TIMEOUT_S
+        came_s = time.monotonic()
         with Consumer(address, TOPIC, start="earliest") as consumer:
-            total = 0
-            while not total and time.monotonic() < ends_s:
+            total = found = 0
+            while (not total or found < total) and not self.problems:
                 try:
-                    total = sum(consumer.latest().values())
+                    total = total or sum(consumer.latest().values())
                 except ClientError:
                     time.sleep(0.2)  # a broker may be on its way back
-            while sum(map(len, self.seen.values())) < total and not self.problems:
                 self._poll(consumer)
-                if time.monotonic() > ends_s:
-                    self.problems.append(f"{total} records are not read in {_READ_TIMEOUT_S:g} s")
+                before, found = found, sum(map(len, self.seen.values()))
+                now_s = time.monotonic()
+                if found > before:
+                    came_s = now_s
+                elif now_s - came_s > _STUCK_S:
+                    text = f"{found} of {total} records are read at the end, and no more"
+                    self.problems.append(f"{text} in {_STUCK_S:g} s")
 
     def _poll(self, consumer: Consumer) -> None:
         try:
@@ -181,20 +208,25 @@ def number_of(value: bytes | None, mine: bytes) -> int:
 
 
 class Load:
-    """All producers and one reader, each in a thread.
+    """All producers and two readers, each in a thread.
 
     Args:
         address: Of the cluster.
         partitions: How many, each with a producer.
         rate: Records a second, of all producers together, at most.
+        racks: Where brokers stand.
     """
 
-    def __init__(self, address: str, partitions: int, rate: float) -> None:
+    def __init__(
+        self, address: str, partitions: int, rate: float, racks: tuple[str, ...] = ()
+    ) -> None:
         self.senders = [Sender(number, rate / partitions) for number in range(partitions)]
-        self.reader = Reader()
+        self.readers = [Reader()]
+        if racks:
+            self.readers.append(Reader(racks))
         self._address = address
         self._stop = threading.Event()
-        runs = [sender.run for sender in self.senders] + [self.reader.run]
+        runs = [each.run for each in self.senders] + [each.run for each in self.readers]
         self._threads = [threading.Thread(target=run, args=(address, self._stop)) for run in runs]
 
     def start(self) -> None:
@@ -236,16 +268,16 @@ class Load:
         """What was promised and does not hold; the cluster is whole, and the load has ended."""
         final = Reader()
         final.run_to_end(self._address)
-        found = self.reader.problems + final.problems
+        found = final.problems + [each for one in self.readers for each in one.problems]
         for sender in self.senders:
             found += judge(sender, final.seen.get(sender.number, array("q")))
-        for partition, seen in self.reader.seen.items():
-            log = final.seen.get(partition, array("q"))
-            if log[: len(seen)] != seen:
-                at = next(
-                    (i for i, (a, b) in enumerate(zip(seen, log, strict=False)) if a != b), len(log)
-                )
-                found.append(f"partition {partition} was read otherwise before, from {at} on")
+        for reader in self.readers:
+            for partition, seen in reader.seen.items():
+                log = final.seen.get(partition, array("q"))
+                if log[: len(seen)] != seen:
+                    pairs = enumerate(zip(seen, log, strict=False))
+                    at = next((i for i, (a, b) in pairs if a != b), len(log))
+                    found.append(f"partition {partition} was read otherwise before, from {at} on")
         return found
 
 
@@ -264,15 +296,18 @@ def judge(sender: Sender, log: array[int]) -> list[str]:
         (number, offset) for number, offset in enumerate(sender.offsets)
         if offset != UNKNOWN and (offset >= len(log) or log[offset] != number)
     ]  # fmt: skip
-    present = set(log)
-    lost = [number for number, _ in wrong if number not in present]
+    times = bytearray(1 + max(len(sender.offsets), max(log, default=0) + 1))  # by number
+    for number in log:
+        times[number] = min(times[number] + 1, 2)
+    lost = [number for number, _ in wrong if not times[number]]
     if lost:
         found.append(f"{len(lost)} acknowledged of {who} are lost: {lost[:10]}")
     for number, offset in wrong[:5]:
         there = log[offset] if offset < len(log) else "nothing"
         found.append(f"{number} of {who} was acknowledged at {offset}: {there} is there")
-    if len(present) < len(log):
-        found.append(f"{len(log) - len(present)} of {who} are doubled")
+    times[UNKNOWN] = 0
+    if doubled := times.count(2):
+        found.append(f"{doubled} of {who} are doubled")
     elif any(log[i] > log[i + 1] for i in range(len(log) - 1)):
         found.append(f"records of {who} changed their order")
     return found

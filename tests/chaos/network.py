@@ -41,12 +41,10 @@ def enter(arguments: list[str]) -> int | None:
     command = ["unshare", "--net", "--mount", "--propagation", "private", "--"]
     command += [sys.executable, "-m", "tests.chaos", *arguments]
     inside = subprocess.Popen(command, env={**os.environ, _INSIDE: "1"})
-    signal.signal(signal.SIGTERM, lambda *_: inside.terminate())
-    while True:
-        try:
-            return inside.wait()
-        except KeyboardInterrupt:  # it was told as well; what it still has to say is wanted
-            continue
+    # It is told in any case, be it twice; what it still has to say is wanted.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda number, _: inside.send_signal(number))
+    return inside.wait()
 
 
 def _run(*command: str, stdin: str | None = None) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,27 @@ def test_nothing_is_lost_in_a_few_seconds_of_chaos(tmp_path: Path) -> None:
     assert sum(told["faults"].values()) >= 1
     assert told["acknowledged"] > 0
     assert told["problems"] == []
+
+
+@pytest.mark.timeout(600)  # as above
+def test_a_run_that_is_interrupted_judges_what_it_has(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = [sys.executable, "-m", "tests.chaos", "--minutes", "60", "--every", "0.5", "--rate",
+               "200", "--pause-max", "300", "--patience", "4", "--seed", "2", "--faults", "pause",
+               "--json", str(result)]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr is not None
+        assert any(line.startswith("seed") for line in iter(run.stderr.readline, ""))
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(12)  # until it is in the middle of a fault; judged it is at any time
+        run.send_signal(signal.SIGTERM)
+        said, complained = run.communicate(timeout=300)
+    assert run.returncode == 0, said + complained
+    assert "interrupted" in said
+    told = json.loads(result.read_text())
+    assert (told["interrupted"], told["judged"], told["problems"]) == (True, True, [])
 
 
 def test_an_unknown_fault_is_refused() -> None:

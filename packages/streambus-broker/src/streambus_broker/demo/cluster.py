@@ -34,6 +34,7 @@ class ClusterProcesses:
         addresses: Of the brokers, 3 or more; see `local_addresses`.
         topic: Whose leaders decide which broker is killed.
         flags: Further flags, for each.
+        own_flags: Further flags, by node id.
         prefixes: What stands before the command of each, by node id.
 
     Attributes:
@@ -50,6 +51,7 @@ class ClusterProcesses:
         topic: str,
         *,
         flags: Sequence[str] = (),
+        own_flags: Mapping[int, Sequence[str]] | None = None,
         prefixes: Mapping[int, Sequence[str]] | None = None,
     ) -> None:
         voters = ",".join(f"{node}@{address}" for node, address in enumerate(addresses, 1))
@@ -61,7 +63,15 @@ class ClusterProcesses:
             node: ServerProcess(
                 f"{directory}/{node}",
                 address,
-                (*_PATIENT, "--node-id", str(node), "--voters", voters, *flags),
+                (
+                    *_PATIENT,
+                    "--node-id",
+                    str(node),
+                    "--voters",
+                    voters,
+                    *flags,
+                    *(own_flags or {}).get(node, ()),
+                ),
                 (prefixes or {}).get(node, ()),
             )
             for node, address in enumerate(addresses, 1)

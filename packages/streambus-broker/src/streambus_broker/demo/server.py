@@ -93,6 +93,11 @@ class ServerProcess:
         process.kill()
         self._reap(process)
 
+    def end(self) -> None:
+        """Send SIGKILL, without waiting for the end; from any thread."""
+        if self._process is not None:
+            self._process.kill()
+
     def pause(self) -> None:
         """Stop it with SIGSTOP: it is there, and does nothing."""
         self._running().send_signal(signal.SIGSTOP)
