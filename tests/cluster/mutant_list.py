@@ -457,7 +457,7 @@ _PRODUCERS = [
         "old-producer-epoch-accepted",
         "log.producers",
         "    if epoch < known.epoch:\n",
-        "    if epoch < 0:\n",
+        "    if epoch < known.epoch:\n        return None\n    if epoch < 0:\n",
         "a batch that its producer has given up is appended when it arrives late",
     ),
     Mutant(

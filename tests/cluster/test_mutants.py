@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.mutant import Mutant
 from tests.cluster.mutant_list import MUTANTS
-from tests.cluster.mutants import changed_functions
+from tests.cluster.mutant_planting import changed_functions
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
