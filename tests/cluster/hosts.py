@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from streambus_broker.observe.logs import Logger, LogSink
 from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.log.partition import PartitionLog
     from tests.cluster.shape import Shape
@@ -29,13 +28,18 @@ _EXPECTED = (JoinError, DuplicateBrokerError)
 """What ends a broker whose disk is fine: nobody to join answers, or its former life is not over."""
 
 
-class _NotedLogs(LogSink):
-    """Has a broker's log lines stand in the text of the trace."""
+_Heard = Callable[[str, str], None]
+"""Told the operation and the event of a log line."""
 
-    def __init__(self, simulation: Simulation, node_id: int) -> None:
+
+class _NotedLogs(LogSink):
+    """Has a broker's log lines stand in the text of the trace, and others hear them."""
+
+    def __init__(self, simulation: Simulation, node_id: int, heard: _Heard) -> None:
         super().__init__(None, simulation.wall_clock_ms)
         self._simulation = simulation
         self._node_id = node_id
+        self._heard = heard
 
     def take(
         self,
@@ -49,6 +53,7 @@ class _NotedLogs(LogSink):
     ) -> None:
         """Take one event."""
         del sparse
+        self._heard(operation, event)
         if not self._simulation.keep_trace:
             return
         shown = " ".join(f"{key}={value}" for key, value in facts.items())
@@ -58,8 +63,10 @@ class _NotedLogs(LogSink):
 class _SimulatedBroker(ClusterBroker):
     """A broker whose log is part of the trace."""
 
-    def __init__(self, config: BrokerConfig, doors: Doors, simulation: Simulation) -> None:
-        self._noted = _NotedLogs(simulation, config.node_id)
+    def __init__(
+        self, config: BrokerConfig, doors: Doors, simulation: Simulation, heard: _Heard
+    ) -> None:
+        self._noted = _NotedLogs(simulation, config.node_id, heard)
         super().__init__(config, doors=doors)
 
     def logger(self, component: str) -> Logger:
@@ -131,6 +138,8 @@ class Hosts:
         all: The same in order; not to be changed.
         bootstrap: Where clients begin.
         rebuilding: Whose disk was damaged or emptied, until all is in sync again: one at a time.
+        opened: Told of each broker when it is open.
+        heard: Told what a broker logs: its operation, and the event.
     """
 
     def __init__(self, simulation: Simulation, shape: Shape) -> None:
@@ -142,6 +151,8 @@ class Hosts:
         self.all = list(self.hosts.values())
         self.bootstrap = ",".join(f"{host.name}:{PORT}" for host in self.all)
         self.rebuilding: Host | None = None
+        self.opened: Callable[[Host], None] = lambda _: None
+        self.heard: Callable[[Host, str, str], None] = lambda _host, _operation, _event: None
         self._voters = ",".join(
             f"{host.node_id}@{host.name}:{PORT}" for host in self.all if not host.joins
         )
@@ -208,10 +219,15 @@ class Hosts:
             return SimulatedScheduler(random.getrandbits(32), clock=SimulatedClock(), defer=later)
 
         doors = Doors(host.process.wall_clock_ms, random, host.disk, scheduler)
-        broker = _SimulatedBroker(self._config(host, random), doors, self.simulation)
+
+        def heard(operation: str, event: str) -> None:
+            self.heard(host, operation, event)
+
+        broker = _SimulatedBroker(self._config(host, random), doors, self.simulation, heard)
         async with broker:
             host.broker = broker
             _watch_reads(host, broker.node)
+            self.opened(host)
             failed = asyncio.ensure_future(broker.failed.wait())
             stopped = asyncio.ensure_future(host.stopping.wait())
             await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -148,6 +148,8 @@ class Scenario:
             node = host.node
             if node is None or node.me is None:
                 return f"broker {host.node_id} has no session"
+            if node.lapsed():
+                return f"broker {host.node_id} has no lease"
             if len(node.state.topics) != topics:
                 return f"broker {host.node_id} knows {len(node.state.topics)} topics"
             if len(node.state.living) != self.shape.brokers:

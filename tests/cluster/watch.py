@@ -33,6 +33,8 @@ from streambus_protocol import read_batch_header
 from streambus_storage import LSMTree, NotATreeError, Options, StorageError
 from streambus_storage.testing import SimulatedScheduler, random_source
 from tests.cluster.follower_reads import FollowerReads
+from tests.cluster.watch_logs import look_at_followers, look_at_sessions
+from tests.cluster.watch_metadata import MetadataWatch
 from tests.support.history import CheckFailedError
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.05
 _LOOKS_AFTER_TRUNCATION = 3  # what replaced the records is being synced
+SENT_WHAT_DOES_NOT_FIT = "a leader sent what cannot be appended"
+"""As `cluster.fetcher` says it."""
 _NO_DICE = random_source(0, "nothing is drawn in this mode")
 
 
@@ -69,6 +73,8 @@ class Watch:
         self.reads = FollowerReads(hosts, history)
         self._minimum = hosts.shape.replication_factor // 2 + 1
         self._lapsed: WeakKeyDictionary[ClusterNode, float] = WeakKeyDictionary()
+        self._metadata = MetadataWatch()
+        hosts.opened, hosts.heard = self._metadata.attach, self._heard
 
     async def run(self) -> None:
         """Look again and again.
@@ -87,6 +93,8 @@ class Watch:
 
     def look(self, host: Host) -> None:
         """Look at one broker."""
+        if self._metadata.problem is not None:
+            raise CheckFailedError(self._metadata.problem)
         node = host.node
         if node is None:
             return
@@ -116,8 +124,27 @@ class Watch:
             self.reads.look(host, replica)
             if replica.leading is not None:
                 self._look_at_leader(host, replica)
+                look_at_followers(self._hosts, host, replica)
             self._look_beside(host, replica)
         self._look_at_lease(host, node)
+        look_at_sessions(host, node)
+
+    def _heard(self, host: Host, operation: str, event: str) -> None:
+        """A broker logs something: look at what it has just truncated, and whether it is in need.
+
+        It is in need where its leader sends what does not fit, and nobody's disk was damaged.
+        """
+        node = host.node
+        if node is None or self._metadata.problem is not None:
+            return
+        try:
+            if operation == "truncate":
+                for replica in node.replicas.values():
+                    self._look_beside(host, replica)
+            elif event == SENT_WHAT_DOES_NOT_FIT and all(map(_is_sound, self._hosts.all)):
+                raise CheckFailedError(f"broker {host.node_id}: {event}")
+        except CheckFailedError as error:  # for whoever looks next: a broker would catch it
+            self._metadata.problem = str(error)
 
     def _look_at_in_sync_sets(self) -> None:
         for number, record in self._newest.items():
