@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from streambus_client import AsyncAdmin, TopicPartition
 from streambus_client.errors import ClientError
+from tests.cluster.aimed import AimedTroubles
 from tests.support.clients import TOPIC
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _ADMIN_S = 3.0
 _PATIENCE_S = 2.0
 
 
-class Nemesis:
+class Nemesis(AimedTroubles):
     """See the module.
 
     Args:
@@ -300,9 +301,14 @@ class Nemesis:
         others = [each for each in self._names() if each != leader.name]
         ways = [(leader.name, each) for each in others] + [(each, leader.name) for each in others]
         session_s = self.shape.session_ms / 1000
-        if self._random.random() < 0.3:  # clients send again what it cannot commit
-            self.simulation.network.cut(leader.name, self._process.host)
+        if self._random.random() < 0.4:
+            self._later(self._cut_off_clients(leader, session_s * self._random.uniform(0.0, 0.9)))
         self._later(self._block(ways, session_s * self._random.uniform(0.5, 3.0)))
+
+    async def _cut_off_clients(self, leader: Host, after_s: float) -> None:
+        """Have clients send again what a leader cannot commit."""
+        await asyncio.sleep(after_s)
+        self.simulation.network.cut(leader.name, self._process.host)
 
     async def _seesaw(self) -> None:
         """Two replicas take records of their own in turn, each while the other is away."""
@@ -314,20 +320,21 @@ class Nemesis:
     async def _rock(self, first: Host, second: Host) -> None:
         network, session_s = self.simulation.network, self.shape.session_ms / 1000
         others = [each for each in self._names() if each not in (first.name, second.name)]
-        # Nobody else follows: the two are the last of the in-sync set, and stay in it.
-        aside = _ways([first.name, second.name], others)
-        await self._block(aside, self.shape.lag_ms_max / 1000 + session_s)
+        crowded = self.shape.replication_factor > 2
+        if crowded:  # nobody else follows: the two are the last of the in-sync set, and stay in it
+            aside = _ways([first.name, second.name], others)
+            await self._block(aside, self.shape.lag_ms_max / 1000 + session_s)
         alone = _ways([first.name], [second.name, *others])
         for way in alone:
             network.block(*way)
-        for other in others:  # it votes, and follows late
+        for other in others if crowded else ():  # it votes, and follows late
             network.slow(second.name, other, 0.2)
         ends_s = self.simulation.loop.time() + 4 * session_s
         while not self._has_written_alone(second) and self.simulation.loop.time() < ends_s:
             await asyncio.sleep(0.01)
         self._kill_now(second, power_loss=False)
         network.unblock(alone)
-        for other in others:
+        for other in others if crowded else ():
             network.slow(second.name, other, 0.0)
         await self._again(second, session_s * self._random.choice((2.0, 4.0)))
 

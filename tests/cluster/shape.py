@@ -1,7 +1,8 @@
 """What one simulated run looks like: how many brokers, clients and faults, drawn from its seed.
 
-Most runs are short and dense with faults, some are long; in each about half of the kinds of trouble
-are switched off, so that those which are on meet each other more often (swarm testing).
+Most runs are short and dense with faults, some are long; in each about half of the kinds of
+trouble, or all but a few, are switched off, so that those which are on meet each other more often
+(swarm testing).
 """
 
 from __future__ import annotations
@@ -42,10 +43,19 @@ SOMETIMES = {
     "elect": 0.7,
     "reassign": 1.0,
     "vote": 0.5,
+    "nap": 1.0,
+    "late grant": 1.0,
+    "handover": 1.0,
+    "no route": 1.0,
+    "late send": 1.0,
 }
 """Kind of trouble → how often, compared with the others; `Nemesis` has a method for each."""
 
 
+_FEW = 0.4
+"""Share of the runs with three kinds of trouble at most: they come often, and after each other."""
+_PAIRS = 0.2
+"""Share of the runs with two replicas: either may have what the other has not, and nobody else."""
 STEADY_S = 120.0
 """Virtual seconds of a `steady` run."""
 
@@ -107,13 +117,18 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         ((3, 0), (3, 1), (3, 2), (5, 0)), (0.75, 0.13, 0.06, 0.06)
     )[0]  # fmt: skip
     factor = 5 if voters + joined == 5 and random.random() < 0.4 else 3
+    if random.random() < _PAIRS:
+        factor = 2
     if duration_s is None:
         low, high = random.choices(((1.5, 3.5), (4, 8), (15, 20)), (0.87, 0.115, 0.015))[0]
         duration_s = random.uniform(low, high)
-    troubles = {
-        kind: weight for kind, weight in SOMETIMES.items()
-        if random.random() < 0.5 or kind == ALWAYS[0]
-    }  # fmt: skip
+    if random.random() < _FEW:
+        troubles = dict.fromkeys(("kill", *random.sample(list(SOMETIMES), 2)), 1.0)
+    else:
+        troubles = {
+            kind: weight for kind, weight in SOMETIMES.items()
+            if random.random() < 0.5 or kind == ALWAYS[0]
+        }  # fmt: skip
     rough = random.random() < 0.5
     rate = random.choice((8.0, 20.0, 40.0))
     return Shape(

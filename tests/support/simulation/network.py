@@ -369,6 +369,7 @@ class SimulatedNetwork:
         self.transports: dict[SimulatedTransport, None] = {}
         self.blocked: dict[tuple[str, str], int] = {}  # how often
         self.slowed: dict[tuple[str, str], float] = {}
+        self.no_route: set[tuple[str, str]] = set()
         self._down: dict[str, None] = {}
         self._held: dict[SimulatedTransport, None] = {}
         self._next_port = _EPHEMERAL_PORT
@@ -424,6 +425,7 @@ class SimulatedNetwork:
     def heal(self) -> None:
         """Remove every block and slowness; what was held back arrives now."""
         self.slowed.clear()
+        self.no_route.clear()
         self.blocked = dict.fromkeys(self.blocked, 1)
         self.unblock(list(self.blocked))
 
@@ -510,10 +512,13 @@ class SimulatedNetwork:
         Raises:
             ConnectionRefusedError: The host is up and nobody listens.
             TimeoutError: The host is down or cannot be reached.
+            OSError: A router says so (EHOSTUNREACH).
         """
         process = current_process.get()
         source = process.host if process is not None else "127.0.0.1"
         await asyncio.sleep(self.latency_s() + self.latency_s())
+        if (source, host) in self.no_route:
+            raise OSError(113, "no route to host")
         for pause_s in _CONNECT_TRIES_S:
             if self._reaches(source, host):
                 break
