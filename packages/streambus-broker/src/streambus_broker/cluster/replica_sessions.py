@@ -1,8 +1,9 @@
 """The leader's side of replication: followers' sessions, their long polls, what each is sent.
 
 A session belongs to a connection and ends with it. It knows the position of every partition that
-the follower named; ``_due`` holds those that have something to send. A partition that was sent is
-not looked at again before the follower names its new position.
+the follower named; ``due`` holds those that have something to send. A partition that was sent is
+not looked at again before the follower names its new position, however often it asks for others
+meanwhile.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class _Session:
         "bytes_max",
         "due",
         "positions",
+        "sent",
         "stale",
         "telling",
         "timer",
@@ -59,6 +61,7 @@ class _Session:
         self.bytes_max = 0
         self.positions: dict[int, ReplicaPosition] = {}
         self.due: dict[int, None] = {}
+        self.sent: set[int] = set()  # from the position that is known; the next one is on its way
         self.stale: dict[int, None] = {}  # only the high watermark is news
         self.waiting: tuple[int, int] | None = None  # version and correlation id of the long poll
         self.timer: asyncio.TimerHandle | None = None
@@ -212,6 +215,8 @@ class ReplicaSessions:
         """A leader's log has grown: followers that wait are answered."""
         for connection in self._followers.get(partition_id, ()):
             session = self._sessions[connection]
+            if partition_id in session.sent:
+                continue
             session.due[partition_id] = None
             if session.waiting is not None:
                 self._node.loop.call_soon(self._answer_if_due, connection)
@@ -266,6 +271,7 @@ class ReplicaSessions:
             session = self._sessions[connection]
             session.positions.pop(partition_id, None)
             session.due.pop(partition_id, None)
+            session.sent.discard(partition_id)
             session.stale.pop(partition_id, None)
 
     def sweep(self) -> None:
@@ -307,6 +313,7 @@ class ReplicaSessions:
         if session.positions.pop(partition_id, None) is None:
             return
         session.due.pop(partition_id, None)
+        session.sent.discard(partition_id)
         session.stale.pop(partition_id, None)
         followers = self._followers.get(partition_id)
         if followers is not None:
@@ -383,6 +390,7 @@ class ReplicaSessions:
                     continue  # it waits for the throttle; others need not
                 break
             del session.due[partition_id]
+            session.sent.add(partition_id)
             session.stale.pop(partition_id, None)
             room_bytes -= len(batches)
             self.sent_bytes += len(batches)
