@@ -37,6 +37,10 @@ class AimedTroubles:
         def _later(self, trouble: Coroutine[Any, Any, None]) -> None: ...
         def _ask(self, request: Any) -> None: ...
         def _some_leader(self) -> tuple[Host, int] | None: ...
+        def _some_pair(self) -> tuple[Host, Host, int] | None: ...
+        def _names(self) -> list[str]: ...
+        def _kill_now(self, host: Host, *, power_loss: bool) -> None: ...
+        async def _again(self, host: Host, within_s: float | None = None) -> None: ...
         async def _block(self, ways: list[tuple[str, str]], seconds: float) -> None: ...
 
     @property
@@ -170,6 +174,44 @@ class AimedTroubles:
         network.no_route.difference_update(ways)
         network.unblock(ways)
 
+    # --- logs ----------------------------------------------------------------------------------
+
+    async def _seesaw(self) -> None:
+        """Two replicas take records of their own in turn, each while the other is away."""
+        found = self._some_pair()
+        if found is not None:
+            leader, follower, _ = found
+            self._later(self._rock(leader, follower))
+
+    async def _rock(self, first: Host, second: Host) -> None:
+        network, session_s = self.simulation.network, self.shape.session_ms / 1000
+        others = [each for each in self._names() if each not in (first.name, second.name)]
+        crowded = self.shape.replication_factor > 2
+        if crowded:  # nobody else follows: the two are the last of the in-sync set, and stay in it
+            aside = _ways([first.name, second.name], others)
+            await self._block(aside, self.shape.lag_ms_max / 1000 + session_s)
+        alone = _ways([first.name], [second.name, *others])
+        for way in alone:
+            network.block(*way)
+        for other in others if crowded else ():  # it votes, and follows late
+            network.slow(second.name, other, 0.2)
+        ends_s = self.simulation.loop.time() + 4 * session_s
+        while not self._has_written_alone(second) and self.simulation.loop.time() < ends_s:
+            await asyncio.sleep(0.01)
+        self._kill_now(second, power_loss=False)
+        network.unblock(alone)
+        for other in others if crowded else ():
+            network.slow(second.name, other, 0.0)
+        await self._again(second, session_s * self._random.choice((2.0, 4.0)))
+
+    @staticmethod
+    def _has_written_alone(host: Host) -> bool:
+        replicas = () if host.node is None else host.node.replicas.values()
+        return any(
+            each.leading is not None and each.stored.epochs.latest == each.stored.log.leader_epoch
+            for each in replicas
+        )
+
     # --- clients -------------------------------------------------------------------------------
 
     async def _late_send(self) -> None:
@@ -189,3 +231,8 @@ class AimedTroubles:
             network.slow(clients, leader, 0.0)
 
         self._later(hurry())
+
+
+def _ways(ones: list[str], others: list[str]) -> list[tuple[str, str]]:
+    """Both ways between each of the ones and each of the others."""
+    return [way for a in ones for b in others for way in ((a, b), (b, a))]
