@@ -217,7 +217,7 @@ class Broker:
             server,
             doors.clock_ms,
             doors.random,
-            self.logger("topics"),
+            self.logger,
             doors.steady_s,
         )
 

@@ -61,7 +61,7 @@ class Node:
         server: DataServer,
         clock_ms: Callable[[], int],
         random: Random,
-        logger: Logger,
+        logger: Callable[[str], Logger],
         steady_s: Callable[[], float] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -74,7 +74,8 @@ class Node:
         self.server = server
         self.clock_ms = clock_ms
         self.random = random
-        self.logger = logger
+        self.logger = logger("topics")
+        self.storage_logger = logger("storage")
         self.logs: dict[tuple[str, int], PartitionLog] = {}
         self.producer_limits = ProducerLimits(
             config.producers_per_partition_max, config.producers_max
@@ -237,7 +238,8 @@ class Node:
         """Take note of a failed write; give the error code and the sentence for the client."""
         self.storage_errors += 1
         if self.storage_error is None or type(self.storage_error) is not type(error):
-            self.logger.error(operation, "storage failed", category="storage", error=str(error))
+            logger, problem = self.storage_logger, str(error)
+            logger.error(operation, "storage failed", category="storage", error=problem)
         if not self.storage_is_final:  # whatever else fails, that is what has to be mended
             self.storage_error = error
         return storage_code(error), str(error)
@@ -249,7 +251,7 @@ class Node:
 
     def storage_works(self) -> None:
         """Take note that a write succeeded after failures."""
-        self.logger.info("append", "storage works again", after=str(self.storage_error))
+        self.storage_logger.info("append", "storage works again", after=str(self.storage_error))
         self.storage_error = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streambus_raft.errors import StorageError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Done = Callable[[int, StorageError | None], None]
 
 
+@runtime_checkable
 class SelfSyncing(Protocol):
     """A ``LogStorage`` may bring this too, if it has a better way than a thread that waits."""
 
@@ -42,7 +43,7 @@ class Persister:
         self._storage = storage
         self._loop = loop
         self._done = done
-        self._sync_soon = getattr(storage, "sync_soon", None)
+        self._sync_soon = storage.sync_soon if isinstance(storage, SelfSyncing) else None
         self._requests: SimpleQueue[int | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._home = threading.get_ident()

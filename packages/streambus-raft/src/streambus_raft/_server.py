@@ -28,6 +28,7 @@ from streambus_raft._membership import Change, ChangeKind, Membership, new_membe
 from streambus_raft._metrics import Leadership, ServerMetrics
 from streambus_raft._reading import PendingRead
 from streambus_raft._sessions import EXPIRE_AFTER_ENTRIES_DEFAULT
+from streambus_raft._transport import MeasuredTransport
 from streambus_raft._types import NUMBER_MAX, NodeId
 from streambus_raft._watch import Watch
 from streambus_raft.errors import (
@@ -144,7 +145,8 @@ class RaftServer:
         self._command_bytes_max = self.config.command_bytes_max - ENVELOPE_BYTES
         self._stopped: str | None = "it was not started"
         self._run_context = self._running()
-        self._engine: Engine
+        self._engine: Engine  # once it is made
+        self._made = False
 
     # --- running ---
 
@@ -172,6 +174,7 @@ class RaftServer:
         try:
             await run_blocking(self._begin_log)
             self._engine = self._make_engine()
+            self._made = True
             async with self._engine.running():
                 yield
         finally:
@@ -460,9 +463,9 @@ class RaftServer:
         Raises:
             StoppedError: the server was never started, or reads its log at the moment.
         """
-        if not hasattr(self, "_engine"):
+        if not self._made:
             raise StoppedError(self._stopped or "it was not started")
-        driver = self._engine.driver
+        driver, transport = self._engine.driver, self._transport
         return ServerMetrics(
             status=driver.core.status(),
             applied_index=driver.applied_index,
@@ -476,5 +479,5 @@ class RaftServer:
             messages_rejected=driver.rejected_messages,
             failure=str(driver.failure) if driver.failure else None,
             full=str(driver.full) if driver.full else None,
-            transport=getattr(self._transport, "metrics", None),
+            transport=transport.metrics if isinstance(transport, MeasuredTransport) else None,
         )

@@ -9,7 +9,7 @@ proposals, and a leader knows repetitions of the recent ones alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,13 @@ class Transport(Protocol):
 
     def send(self, to: NodeId, messages: Sequence[PeerMessage]) -> None:
         """Try to deliver. Never blocks and never fails: what cannot be sent is dropped."""
+
+
+@runtime_checkable
+class MeasuredTransport(Protocol):
+    """A transport may bring this too: a server's metrics hold it then."""
+
+    metrics: TransportMetrics
 
 
 @dataclass(slots=True)

@@ -112,10 +112,11 @@ class ClusterBroker(Broker):
         keep_group(self.meta_tree, config.data_dir, identity, name)
         state = ClusterState()
         node = ClusterNode(
-            *self._node_parts(state, server, store), incarnation=random.randbytes(16)
+            *self._node_parts(state, server, store),
+            incarnation=random.randbytes(16),
+            logger=self.logger("cluster"),
         )
         node.damaged = self._damaged
-        node.cluster_logger = self.logger("cluster")
         node.sessions = ReplicaSessions(node, Throttle(config.replication_throttle_bytes_per_s))
         node.fetchers = Fetchers(node)
         self._storage_id = identity.storage_id

@@ -65,14 +65,14 @@ class ClusterNode(Node):
     propose: Callable[[Any], Awaitable[Any]]
     voter_count: Callable[[], int]
     damaged: Callable[[StorageError], None]
-    cluster_logger: Logger
 
-    def __init__(self, *arguments: Any, incarnation: bytes) -> None:
+    def __init__(self, *arguments: Any, incarnation: bytes, logger: Logger) -> None:
         super().__init__(*arguments)
         self.state = arguments[1]  # the registry, by its own type
         # Its creation may be on the way here; a look at the metadata tells for certain.
         self.unknown_topic = ErrorCode.LEADER_NOT_AVAILABLE
         self.incarnation = incarnation
+        self.cluster_logger = logger
         self.replicas: dict[int, Replica] = {}
         self.loop = asyncio.get_running_loop()
         self.leads_until_s = NEVER_S
