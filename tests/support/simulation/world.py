@@ -12,6 +12,7 @@ import anyio.to_thread
 import msgpack
 import sniffio
 import xxhash
+from anyio._backends import _asyncio as anyio_on_asyncio
 
 from tests.support.simulation.loop import SimulatedLoop, SimulationError
 from tests.support.simulation.network import Faults, SimulatedNetwork
@@ -145,6 +146,7 @@ class Simulation:
             sniffio.thread_local.name = None
             asyncio.set_event_loop(None)
             self.loop.close()
+            self._forget_buried()
         if self.errors:
             self._raise_first()
         return result
@@ -172,3 +174,12 @@ class Simulation:
         if tasks:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         # Generators that are still open were left behind by killed processes: nobody closes them.
+
+    def _forget_buried(self) -> None:
+        """Let go of tasks that never end: what anyio keeps for each of them refers to it.
+
+        So neither is ever freed, nor the whole world behind them.
+        """
+        for task in self.buried:
+            anyio_on_asyncio._task_states.pop(task, None)
+        self.buried.clear()
