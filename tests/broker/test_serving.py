@@ -139,7 +139,7 @@ def test_a_fetch_gives_up_waiting_in_time(client: RawClient) -> None:
     client.create_topic("t")
     began_s = time.monotonic()
     assert client.fetch("t", 0, wait_ms=100).batches == b""
-    assert 0.09 < time.monotonic() - began_s < 5
+    assert 0.09 < time.monotonic() - began_s < 20
 
 
 def test_an_answer_keeps_to_its_limits_but_one_batch_always_fits(client: RawClient) -> None:

@@ -56,7 +56,7 @@ def test_clients_live_through_a_kill(name: str, broker_process: BrokerProcess) -
                     await ready(producer.send(topic, b"%d" % number))
                     acknowledged.append(number)
                 if number == 50:
-                    assert await ready(consumer.poll(timeout=10.0))
+                    assert await ready(consumer.poll(timeout=40.0))
             await ready(producer.flush())
             assert all([await ready(future.exception()) is None for future in futures])
             await ready(consumer.seek(topic, 0, "earliest"))
@@ -141,7 +141,7 @@ def test_stopped_broker_ends_in_deadlines_not_in_waiting(
             assert caught.value.retriable
             assert isinstance(await ready(future.exception()), DeliveryTimedOutError)
             assert isinstance(await ready(many.exception()), DeliveryTimedOutError)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 30
             broker.send(signal.SIGCONT)
             assert (await ready(producer.send(topic, b"5"))).offset >= 1
 
@@ -312,13 +312,13 @@ def test_fork_after_import_is_safe(address: str, new_topic: Callable[..., str]) 
     if child == 0:
         try:
             with Producer(address, acks=1) as producer:
-                producer.submit(topic, b"child").result(timeout=20)
+                producer.submit(topic, b"child").result(timeout=40)
             os._exit(0)
         except BaseException:  # noqa: BLE001 - whatever it is, the parent has to see it
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with Consumer(address, topic, start="earliest") as consumer:
-        assert [record.value for record in consumer.poll(timeout=10)] == [b"child"]
+        assert [record.value for record in consumer.poll(timeout=40)] == [b"child"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -330,7 +330,7 @@ def test_bug_in_the_background_leaves_no_future_hanging(
     with Producer(address, acks=1, buffer_bytes_max=1000, batch_bytes_max=100) as producer:
         monkeypatch.setattr(producer._core.sender, "take", lambda *_: 1 // 0)
         future = producer.submit(topic, b"x")
-        assert "ZeroDivisionError" in str(future.exception(timeout=20))
+        assert "ZeroDivisionError" in str(future.exception(timeout=40))
         with pytest.raises(ClientError, match="background failed"):
             producer.submit(topic, b"y")
     for thread in set(threading.enumerate()) - before:
@@ -353,4 +353,4 @@ def test_interrupted_send_is_not_taken_for_the_next(broker_process: BrokerProces
         offsets = [producer.send(topic, b"x").offset for _ in range(3)]
         assert offsets == list(range(offsets[0], offsets[0] + 3))
         with Consumer(broker.address, topic, start=offsets[0]) as consumer:
-            assert consumer.poll(timeout=10)[0].value == b"x"
+            assert consumer.poll(timeout=40)[0].value == b"x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import statistics
 import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -191,12 +192,15 @@ def test_records_reach_a_consumer_at_the_end_of_the_log_soon(racked: RackedClust
                 refused = racked.metric(follower, "follower_refusals_total")
                 reading = Reading(consumer)
                 await reading.read_to(10)
-                began = time.monotonic()
+                took_s = []
                 for number in range(10, 60):
                     producer.send("soon", b"%d" % number)
+                    began_s = time.monotonic()
                     await reading.read_to(number + 1)
-                # Half a second for each, if it were told with the answer to its next long poll.
-                assert time.monotonic() - began < 15
+                    took_s.append(time.monotonic() - began_s)
+                # Half a second for each, if it were told with the answer to its next long poll; the
+                # middle one, because a busy machine may make any of them late.
+                assert statistics.median(took_s) < 0.3, took_s
                 if racked.metric(follower, "follower_refusals_total") == refused:
                     assert racked.metric(follower, "follower_reads_total") >= reads + 50
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 import pytest
 
@@ -18,11 +19,9 @@ def values(cluster: Cluster, topic: str, count: int) -> list[bytes]:
     """Read so many records from the beginning."""
     found: list[bytes] = []
     with Consumer(cluster.bootstrap, topic, start="earliest") as consumer:
-        while len(found) < count:
-            records = consumer.poll(timeout=5.0)
-            if not records:
-                break
-            found += [record.value or b"" for record in records]
+        ends_s = time.monotonic() + 40  # they may have to wait for a leader
+        while len(found) < count and time.monotonic() < ends_s:
+            found += [record.value or b"" for record in consumer.poll(timeout=1.0)]
     return found
 
 
