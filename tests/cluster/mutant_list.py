@@ -332,7 +332,7 @@ _LOGS = [
     Mutant(
         "epochs-survive-truncation",
         "cluster.replica_log",
-        "        self.epochs.cut(end)\n",
+        "        left.cut(end)\n",
         "",
         "a truncated log remembers the epochs of what is gone",
     ),

@@ -45,6 +45,12 @@ class LeaderEpochs:
         """The epoch of the last record, NO_EPOCH where there was none."""
         return self.epochs[-1] if self.epochs else NO_EPOCH
 
+    def copy(self) -> LeaderEpochs:
+        """The same, to be changed apart."""
+        made = LeaderEpochs()
+        made.epochs, made.starts = list(self.epochs), list(self.starts)
+        return made
+
     def begin(self, epoch: int, start_offset: int) -> bool:
         """Take note that ``epoch`` writes from ``start_offset`` on; return whether that is news.
 

@@ -132,29 +132,33 @@ class Fetcher:
         self._durable.clear()
         self._problem = ""
         asked: list[tuple[float, asyncio.Future[ReplicaFetchResponse]]] = []
+        heard_s = node.loop.time()
         self._wake()
         while True:
             if not asked or (self._woken and len(asked) < _PIPELINED_MAX):
                 self._woken = False
                 answer = link.ask(self._request(), ReplicaFetchResponse)
                 asked.append((node.loop.time(), answer))
-            now_s = node.loop.time()
-            retry_s = self.session.retry_at_s
-            if retry_s is not None and retry_s <= now_s:
-                self._wake()
-            timeout_s = _PATIENCE_S if not retry_s else max(0.01, min(_PATIENCE_S, retry_s - now_s))
             news = len(asked) < _PIPELINED_MAX
             asked_s, answer = asked[0]
-            if not await self._sleep(answer, timeout_s, news=news) and timeout_s == _PATIENCE_S:
-                raise PeerError(f"broker {self.leader} does not answer")
+            due_s, now_s = max(asked_s, heard_s) + _PATIENCE_S, node.loop.time()
+            wakes_s, retry_s = due_s, self.session.retry_at_s
+            if retry_s and news:  # else what rests has to wait for an answer
+                if retry_s <= now_s:
+                    self._wake()
+                wakes_s = min(due_s, retry_s)
+            await self._sleep(answer, max(0.01, wakes_s - now_s), news=news)
             if answer.done():
                 del asked[0]
+                heard_s = node.loop.time()
                 self._take(answer.result(), asked_s)
+            elif node.loop.time() >= due_s:
+                raise PeerError(f"broker {self.leader} does not answer")
 
     async def _sleep(
         self, answer: asyncio.Future[ReplicaFetchResponse], timeout_s: float, *, news: bool
-    ) -> bool:
-        """Wait for the answer, or besides for news of our own; False where neither came."""
+    ) -> None:
+        """Wait for the answer, or besides for news of our own, or until the time is over."""
         if not (answer.done() or (news and self._woken)):
             loop = self._node.loop
             self._sleeper, self._hears_news = loop.create_future(), news
@@ -166,7 +170,6 @@ class Fetcher:
                 timer.cancel()
                 answer.remove_done_callback(self._stir)
                 self._sleeper, self._hears_news = None, False
-        return answer.done() or (news and self._woken)
 
     def _request(self) -> ReplicaFetchRequest:
         node = self._node

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streambus_broker.api.produce import ProduceLane
     from streambus_broker.cluster.leader import LeaderReplication
     from streambus_broker.cluster.node import ClusterNode
-    from streambus_broker.cluster.replica import Replica
+    from streambus_broker.cluster.replica import Replica, Waiting
     from streambus_broker.network.connection import Connection
 
 _Result = tuple[int, str | None, int, int, int]
@@ -45,7 +45,7 @@ class _End(NamedTuple):
 class _Acknowledgement:
     """One request with acknowledgement by all, until every partition of it has its answer."""
 
-    __slots__ = ("connection", "correlation_id", "missing", "results", "timer", "version")
+    __slots__ = ("connection", "correlation_id", "missing", "results", "timer", "version", "waits")
 
     def __init__(
         self, connection: Connection, version: int, correlation_id: int, results: list[_Result]
@@ -56,6 +56,7 @@ class _Acknowledgement:
         self.results = results
         self.missing: set[int] = set()
         self.timer: Any = None
+        self.waits: list[tuple[Replica, Waiting]] = []
 
     def settle(self, place: int, problem: str | None) -> None:
         """One partition is committed, or will not be known to be."""
@@ -74,6 +75,8 @@ class _Acknowledgement:
             detail = "written, and not yet on enough replicas when the time ran out"
             self.results[place] = (code, detail, -1, -1, -1)
         self.missing.clear()
+        for replica, waiting in self.waits:
+            replica.forget(waiting)
         self._answer()
         self.connection.server.flush_dirty()
 
@@ -157,8 +160,13 @@ class ClusterProduceApi(ProduceApi):
         acknowledgement.missing.update(one.place for one in ends)
         delay_s = pending.request.timeout_ms / 1000
         acknowledgement.timer = loop.call_later(delay_s, acknowledgement.expire)
-        for one in ends:
-            one.replica.when_committed(one.offset, partial(acknowledgement.settle, one.place))
+        acknowledgement.waits = [
+            (
+                one.replica,
+                one.replica.when_committed(one.offset, partial(acknowledgement.settle, one.place)),
+            )
+            for one in ends
+        ]
 
     def _take(
         self,

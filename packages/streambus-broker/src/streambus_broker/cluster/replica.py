@@ -6,7 +6,7 @@ waits for records to be committed waits here; when leadership ends, all of them 
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, NamedTuple
 
 from streambus_broker.cluster.leader import LeaderReplication
@@ -98,10 +98,22 @@ class Replica:
         for one in waiting:
             one.call(reason)
 
-    def when_committed(self, offset: int, call: Callable[[str | None], None]) -> None:
+    def when_committed(self, offset: int, call: Callable[[str | None], None]) -> Waiting:
         """Call back when everything before ``offset`` is committed, or can no longer be known."""
         self._count += 1
-        insort(self.waiting, Waiting(offset, self._count, call))
+        waiting = Waiting(offset, self._count, call)
+        insort(self.waiting, waiting)
+        return waiting
+
+    def forget(self, waiting: Waiting) -> None:
+        """Somebody waits no more; who was called already is fine.
+
+        While nothing is committed, each try of a producer waits here: for ever, were it not for
+        this.
+        """
+        place = bisect_left(self.waiting, waiting)
+        if place < len(self.waiting) and self.waiting[place] is waiting:
+            del self.waiting[place]
 
     def committed(self) -> None:
         """The high watermark has risen: tell those for whom it is enough."""

@@ -135,8 +135,7 @@ class ReplicaLog:
     def _write(self, epoch: int, base_offset: int, key: bytes, value: bytes) -> int:
         if epoch <= self.epochs.latest:
             return self.store.tree.put(key, value)
-        ahead = LeaderEpochs()
-        ahead.epochs, ahead.starts = list(self.epochs.epochs), list(self.epochs.starts)
+        ahead = self.epochs.copy()
         ahead.begin(epoch, base_offset)
         batch = WriteBatch()
         batch.put(key, value)
@@ -195,8 +194,10 @@ class ReplicaLog:
         if offset >= log.next_offset:
             return log.next_offset
         end, position, timestamp_ms = store.end_before(log, offset)
-        self.epochs.cut(end)
-        self._begin_again(StartMark(min(log.log_start_offset, end), end, position, timestamp_ms))
+        left = self.epochs.copy()
+        left.cut(end)
+        start = min(log.log_start_offset, end)
+        self._begin_again(StartMark(start, end, position, timestamp_ms), left)
         log.go_back(end, position, timestamp_ms)
         self._forget(end)
         return end
@@ -208,12 +209,11 @@ class ReplicaLog:
             StorageError: Nothing was dropped.
         """
         log = self.log
-        self.epochs = LeaderEpochs()
-        self._begin_again(StartMark(offset, offset, 0, -1))
+        self._begin_again(StartMark(offset, offset, 0, -1), LeaderEpochs())
         log.begin_at(offset)
         self._forget(offset)
 
-    def _begin_again(self, mark: StartMark) -> None:
+    def _begin_again(self, mark: StartMark, epochs: LeaderEpochs) -> None:
         partition_id = self.log.partition_id
         batch = WriteBatch()
         batch.delete_range(
@@ -224,9 +224,10 @@ class ReplicaLog:
                 batch_key(partition_id, 0), batch_key(partition_id, mark.next_offset)
             )
         batch.put(start_mark_key(partition_id), encode_start_mark(mark))
-        batch.put(epochs_key(partition_id), self.epochs.encode())
+        batch.put(epochs_key(partition_id), epochs.encode())
         batch.delete(state_key(partition_id))
         self.store.tree.write(batch)
+        self.epochs = epochs
 
     def _forget(self, end: int) -> None:
         self.store.tail.forget(self.log.partition_id)
