@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,8 @@ from streambus_broker.cluster.replica_log import ReplicaLog
 from streambus_broker.config.topics import TopicSettings
 from streambus_broker.log.partition import PartitionLog
 from streambus_broker.log.store import LogStore
-from streambus_storage import LSMTree
+from streambus_storage import LSMTree, Options, StorageError
+from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
 from tests.cluster.batches import batch_of
 
 if TYPE_CHECKING:
@@ -60,3 +62,26 @@ def test_nor_after_starting_over(replica: ReplicaLog) -> None:
     follow(replica, range(8, 12), 1)
     assert not replica.synced(before)
     assert replica.durable == 0
+
+
+@pytest.mark.parametrize("starts_over", [False, True])
+def test_what_cannot_be_dropped_keeps_the_epochs_that_tell_of_it(starts_over: bool) -> None:
+    disk = SimulatedFileSystem()
+    scheduler = SimulatedScheduler(1, clock=SimulatedClock())
+    options = Options(file_system=disk, scheduler=scheduler, reserve_bytes=0)
+    with LSMTree.open("/data", options) as tree:
+        log = PartitionLog("t", 0, 1, TopicSettings(), leads=False)
+        replica = ReplicaLog(log, LogStore(tree, "/data", 1 << 20))
+        follow(replica, range(5), 1)
+        follow(replica, range(5, 8), 2)
+        before = replica.epochs.encode()
+        disk.fail("append", times=None, error=errno.ENOSPC)
+        with pytest.raises(StorageError):
+            if starts_over:
+                replica.start_over(9)
+            else:
+                replica.truncate(3)
+        assert (replica.epochs.encode(), log.next_offset) == (before, 8)
+        disk.heal()
+        assert replica.truncate(3) == 3
+        assert replica.epochs.latest == 1
