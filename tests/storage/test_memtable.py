@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def test_memtable_shows_every_snapshot_its_own_moment(
             moments.append((sequence, table.intervals, dict(present)))
         elif kind == "order":
             table.ordered()
+            table.catch_up()
         elif kind == "range":
             assert first is not None
             assert second is not None
@@ -69,16 +71,28 @@ def test_memtable_shows_every_snapshot_its_own_moment(
             assert found == sorted(within.items(), reverse=reverse)
 
 
-def test_memtable_merges_runs_of_any_order() -> None:
+@pytest.mark.parametrize("asked_after", [0, 1, 10_000, 25_000])
+def test_memtable_merges_runs_of_any_order(asked_after: int) -> None:
     seed = 11
     print("seed", seed)
     source = random.Random(seed)
     table = MemTable(1, 1)
     written = [source.randbytes(4) for _ in range(20_000)] + [b"z%06d" % n for n in range(5_000)]
     for sequence, key in enumerate(written, 1):
+        if sequence == asked_after:
+            table.ordered()
         table.put(sequence, key, b"", -1)
-    ordered = table.ordered()
-    assert len(ordered.runs) < 40
+    before = table.ordered()
+    more = True
+    while more:
+        held = set(map(id, table.ordered().runs))
+        more = table.catch_up()
+        ordered = table.ordered()
+        # Nobody pays for more than 8,192 keys at once, and what was late is merged like the rest.
+        assert sum(len(run) for run in ordered.runs if id(run) not in held) <= 8_192
+    assert len(ordered.runs) < 12
+    for part in (before, ordered):  # who holds the runs of before the merging goes on with them
+        assert sorted(key for run in part.runs for key in run) == sorted(set(written))
     merged = [key for part in merge_runs(ordered, b"", b"\xff" * 9, 100) for key in part]
     assert merged == sorted(set(written))
     backwards = [
@@ -87,6 +101,20 @@ def test_memtable_merges_runs_of_any_order() -> None:
         for key in reversed(part)
     ]
     assert backwards == merged[::-1]
+
+
+def test_memtable_leaves_long_runs_as_they_are_when_it_catches_up() -> None:
+    table = MemTable(1, 1)
+    written = [b"%d%06d" % (run, number) for run in range(8, 0, -1) for number in range(2_048)]
+    for sequence, key in enumerate(written, 1):
+        table.put(sequence, key, b"", -1)
+    assert len(table.ordered().runs) == 8
+    assert table.catch_up()
+    assert not table.catch_up()
+    ordered = table.ordered()
+    assert len(ordered.runs) == 8
+    merged = [key for part in merge_runs(ordered, b"", b"9", 1 << 10) for key in part]
+    assert merged == sorted(written)
 
 
 def test_memtable_drops_versions_that_no_snapshot_can_see() -> None:

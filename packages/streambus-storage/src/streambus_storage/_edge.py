@@ -37,6 +37,7 @@ def edges_of_memtables(
         Undecided: There are range deletes.
     """
     found: list[Found] = []
+    memtables[0].catch_up()  # the active one; the others will be flushed soon
     for memtable in memtables:
         if memtable.intervals:
             raise Undecided

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from streambus_storage._compaction_choice import place
 from streambus_storage._intervals import flatten
-from streambus_storage._jobs import FlushJob, write_memtable
+from streambus_storage._jobs import FlushJob, fewest_runs, write_memtable
 from streambus_storage._levels import VersionEdit
 from streambus_storage._new_tables import new_tables
 from streambus_storage._pacer import Cancelled, Pacer
@@ -134,8 +134,7 @@ class Flusher:
         pacer = self._pacer()
 
         def write(builder: TableBuilder, tick: Callable[[int], None]) -> None:
-            with store.write_lock:
-                ordered = memtable.ordered()
+            ordered = fewest_runs(memtable, store.write_lock, tick)
             write_memtable(memtable, ordered, builder, tick)
 
         with new_tables(

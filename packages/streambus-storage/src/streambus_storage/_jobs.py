@@ -7,6 +7,7 @@ memtable need not be sent: its log segment holds the same writes.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from streambus_storage.errors import CorruptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from streambus_storage._compaction_choice import Merge
     from streambus_storage._levels import TableMeta, Version
@@ -41,6 +43,18 @@ SLICE_KEYS = 1024
 
 class CompactionFilterError(StorageError):
     """The compaction filter raised, or returned no verdict. The inputs were kept."""
+
+
+def fewest_runs(
+    memtable: MemTable, lock: AbstractContextManager[object], tick: Callable[[int], None]
+) -> Ordered:
+    """Return the runs of a memtable that nobody writes to any more, merged under ``lock``."""
+    while True:
+        with lock:
+            ordered, more = memtable.ordered(), memtable.catch_up()
+        if not more:
+            return ordered
+        tick(0)
 
 
 def write_memtable(
@@ -190,7 +204,8 @@ class FlushJob:
         if memtable.last_sequence != self.last_sequence:
             reason = f"its last write is {memtable.last_sequence}, not {self.last_sequence}"
             raise CorruptionError(path, self.length, reason)
-        write_memtable(memtable, memtable.ordered(), builder, tick)
+        ordered = fewest_runs(memtable, contextlib.nullcontext(), tick)
+        write_memtable(memtable, ordered, builder, tick)
 
     @property
     def clean(self) -> int:
