@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from streambus_broker.cluster.broker import ClusterBroker, JoinError
-from streambus_broker.cluster.member import DuplicateBrokerError
+from streambus_broker.cluster.member import DuplicateBrokerError, RemovedBrokerError
 from streambus_broker.config import BrokerConfig
 from streambus_broker.doors import Doors
 from streambus_broker.errors import DataDirectoryError
@@ -87,6 +87,7 @@ class Host:
         failing: Whether its disk fails, so that the broker may give up at any time.
         full: Whether its disk was full at some time in its process's life.
         wiped: Whether its disk was emptied at some time.
+        removed: How often it was told that it was removed; it was emptied then, and joins anew.
         skew_ms: What its wall clock is ahead.
         lowest: By partition, what its high watermark may not fall below.
         read_without_lease: Whether its broker, as a leader, gave records to clients although its
@@ -104,6 +105,7 @@ class Host:
         self.failing = False
         self.full = False
         self.wiped = False
+        self.removed = 0
         self.skew_ms = 0
         self.starts = 0
         self.stopping = asyncio.Event()
@@ -265,12 +267,17 @@ class Hosts:
             return
         # One that runs stands still while there is no room; one that starts may need some.
         no_room = host.full and isinstance(error, DataDirectoryError)
-        trouble = host.failing or host.damaged or no_room
+        removed = isinstance(error, RemovedBrokerError)
+        trouble = host.failing or host.damaged or no_room or removed
         if not trouble and not isinstance(error, _EXPECTED):
             raise error
         self.simulation.happened("gave up", host.node_id, type(error).__name__, str(error)[:200])
         host.process.kill()
         host.broker = None
+        if removed:
+            host.removed += 1
+            host.joins = True
+            self.wipe(host, "it was removed from the cluster")
         self.simulation.loop.call_later(_RETRY_S, self._start_again, host, host.process)
 
     def _start_again(self, host: Host, ended: SimulatedProcess) -> None:

@@ -221,31 +221,44 @@ class ClusterBroker(Broker):
 
         One that comes back is a member already: it only sees that it is told to join its own
         cluster, and, where it was killed before it had learnt that, where the others are; else it
-        could answer nobody.
+        could answer nobody. One that was removed before it had learnt of its own registration is a
+        member by its own log alone: it is taken in once more, and reads in the metadata that it was
+        removed.
         """
         host, port = self.node.advertised
         request = AlterMemberRequest("add", self.config.node_id, host, port)
         address = split_address(self.config.join)
         while True:
+            asked = True
             try:
-                address = await self._ask_to_be_taken_in(request, address)
+                address, asked = await self._ask_to_be_taken_in(request, address)
             except JoinError as error:
                 self._fail(error)
                 return
             except PeerError as error:
                 self._logger.info("join", str(error), sparse=True)
                 address = split_address(self.config.join)
-            if self._is_member() and self.node.state.brokers:
+            known = self._is_member() and bool(self.node.state.brokers)
+            if known and not (asked and self.group.controller is None):
                 return
             await asyncio.sleep(_JOIN_PAUSE_S)
+
+    def _is_forgotten(self, found: DescribeClusterResponse) -> bool:
+        """Whether the cluster has no such broker, and nobody leads this one."""
+        own = self.config.node_id
+        known = any(each.broker_id == own for each in found.members)
+        return self.group.controller is None and found.controller >= 0 and not known
 
     def _is_member(self) -> bool:
         return self.config.node_id in self.group.membership.members()
 
     async def _ask_to_be_taken_in(
         self, request: AlterMemberRequest, address: tuple[str, int]
-    ) -> tuple[str, int]:
-        """Ask once; learn where all members are; return where to ask next.
+    ) -> tuple[tuple[str, int], bool]:
+        """Ask once, if that is needed; learn where all members are.
+
+        Returns:
+            Where to ask next, and whether it was needed.
 
         Raises:
             JoinError: It is another cluster than the one that the data directory belongs to.
@@ -264,7 +277,8 @@ class ClusterBroker(Broker):
                     " empty directory",
                 )
             answer = AlterMemberResponse(0, None)
-            if not self._is_member():
+            asks = not self._is_member() or self._is_forgotten(found)
+            if asks:
                 answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
         finally:
             link.close()
@@ -275,7 +289,7 @@ class ClusterBroker(Broker):
                 self.group.transport.set_peer(member.broker_id, (member.host, member.port))
             if answer.error == ErrorCode.NOT_CONTROLLER and member.broker_id == found.controller:
                 address = member.host, member.port
-        return address
+        return address, asks
 
     async def _keep_up(self) -> None:
         """Now and then, note how far replicas are, and forget idle producers."""

@@ -56,7 +56,18 @@ class IncompatibleReleaseError(BrokerError):
 
 
 class RemovedBrokerError(BrokerError):
-    """This broker was removed from its cluster; start it with an empty directory and ``join``."""
+    """This broker was removed from its cluster; empty its directory and have it join anew.
+
+    Attributes:
+        broker_id: Its node id.
+    """
+
+    def __init__(self, broker_id: int) -> None:
+        self.broker_id = broker_id
+        super().__init__(
+            f"broker {broker_id} was removed from this cluster; to have it back, empty its data"
+            " directory and start it with --join, under this node id or another one"
+        )
 
 
 class Member:
@@ -85,6 +96,7 @@ class Member:
         self._away_since_s: dict[int, float] = {}
         self._gone_in: dict[int, int] = {}  # broker to the epoch of the session that it died in
         self._refused_since_s: float | None = None
+        self._look_at_s = 0.0
         # Set when the group's leader changes: the loops below act on it at once.
         self._heartbeat_due = asyncio.Event()
         self._control_due = asyncio.Event()
@@ -102,9 +114,7 @@ class Member:
         node = self._node
         while True:
             if node.state.removed.get(node.config.node_id) == self._storage_id:
-                raise RemovedBrokerError(
-                    f"broker {node.config.node_id} was removed from this cluster"
-                )
+                raise RemovedBrokerError(node.config.node_id)
             if self._group.is_controller:
                 # Whatever becomes of its own session: others lead by what it grants them.
                 await self._confirm_office()
@@ -122,15 +132,15 @@ class Member:
             return
         except CommandError as error:
             if error.code == ErrorCode.UNKNOWN_BROKER:
-                raise RemovedBrokerError(error.detail) from error
+                raise RemovedBrokerError(self._node.config.node_id) from error
             if error.code == ErrorCode.UNSUPPORTED_VERSION:
                 raise IncompatibleReleaseError(error.detail) from error
             if error.code == ErrorCode.DUPLICATE_BROKER:
                 self._refuse_double(error.detail)
             elif error.code == ErrorCode.NO_QUORUM:
-                await self._look_for_double()
+                await self._look_around()
         except UncertainError:
-            await self._look_for_double()
+            await self._look_around()
         await asyncio.sleep(_PAUSE_S)
 
     def _refuse_double(self, detail: str) -> None:
@@ -146,14 +156,16 @@ class Member:
         if now_s - self._refused_since_s > self.sessions.timeout_s * _DUPLICATE_PATIENCE_SESSIONS:
             raise DuplicateBrokerError(detail)
 
-    async def _look_for_double(self) -> None:
-        """See whether the others talk to another broker under this node id.
+    async def _look_around(self) -> None:
+        """See whether the others talk to another broker under this node id, or to none at all.
 
-        One that has no part in the metadata group because another one has its place is never told
-        so: its proposals reach nobody.
+        One that has no part in the metadata group because another one has its place, or because it
+        was removed while it was away, is never told so: nobody sends it the log any more, and its
+        proposals reach nobody.
 
         Raises:
-            DuplicateBrokerError: They do.
+            DuplicateBrokerError: They talk to another one.
+            RemovedBrokerError: This one was removed.
         """
         node = self._node
         for link in self._group.transport.links():
@@ -163,6 +175,8 @@ class Member:
                 )
             except PeerError:
                 continue
+            if self._was_removed(found):
+                raise RemovedBrokerError(node.config.node_id)
             if found.controller < 0:
                 continue
             number, here = node.config.node_id, node.advertised
@@ -176,6 +190,23 @@ class Member:
                     return
             break
         self._refused_since_s = None
+
+    def _was_removed(self, found: DescribeClusterResponse) -> bool:
+        """Whether this broker had registered, with this directory, and does not exist any more.
+
+        Somebody who knows the metadata at least up to that registration would know of it. One that
+        has never registered, as it joins or forms a cluster only now, is not judged here.
+        """
+        number = self._node.config.node_id
+        mine = self._node.state.brokers.get(number)
+        return (
+            mine is not None
+            and mine.storage_id == self._storage_id
+            and found.error == 0
+            and found.cluster_id == self._node.state.cluster.cluster_id
+            and found.applied >= mine.epoch
+            and all(each.broker_id != number for each in found.members)
+        )
 
     def _storage_failed(self) -> bool:
         """Whether this broker's log has stopped, or its metadata has no room: it is let go."""
@@ -209,6 +240,7 @@ class Member:
             return
         link = group.transport.link(group.controller or -1)
         if link is None:
+            await self._look_if_alone()
             return
         request = BrokerHeartbeatRequest(
             me.broker_id, me.epoch, me.incarnation, node.state.index, node.own_time_ms()
@@ -231,6 +263,16 @@ class Member:
             await asyncio.sleep(_PAUSE_S)  # the fencing is on its way through the log
             if node.me is me:
                 await self._reregister()
+
+    async def _look_if_alone(self) -> None:
+        """Where there is no controller for long, ask the others, now and then: see `_look_around`.
+
+        A broker that was cut off when it was removed believes in its session as long as it lives.
+        """
+        now_s = self._node.steady_s()
+        if self._group.controller is None and now_s >= self._look_at_s and self._node.lapsed():
+            self._look_at_s = now_s + self.sessions.timeout_s
+            await self._look_around()
 
     def _use_lease(self, asked_s: float, lasts_s: float) -> None:
         self.lease.granted(asked_s, lasts_s)

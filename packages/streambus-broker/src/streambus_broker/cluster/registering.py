@@ -32,8 +32,8 @@ def register(state: ClusterState, index: int, command: c.RegisterBroker) -> Clus
     if known is None and state.removed.get(command.broker_id) == command.storage_id:
         raise CommandError(
             ErrorCode.UNKNOWN_BROKER,
-            f"broker {command.broker_id} was removed from this cluster; to have it back, start"
-            " it with an empty data directory and --join",
+            f"broker {command.broker_id} was removed from this cluster; to have it back, empty its"
+            " data directory and start it with --join, under this node id or another one",
         )
     if known is not None:
         _check_single(known, command)

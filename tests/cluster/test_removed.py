@@ -1,0 +1,108 @@
+"""A broker that was removed while it was away, or cut off, is told so when it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streambus_broker.cluster.member import RemovedBrokerError
+from streambus_client import AsyncAdmin
+from streambus_client.errors import ClientError
+from tests.cluster.calm import CalmCluster, calm
+
+if TYPE_CHECKING:
+    from tests.cluster.hosts import Host
+
+_TRIES_S = 20.0
+_AWAY_S = 7.0  # a removed broker stays a member of the metadata group for five seconds
+
+
+def _five() -> CalmCluster:
+    return CalmCluster(7, calm(voters=3, joined=2))
+
+
+async def _replace(cluster: CalmCluster, old: int, new: int) -> None:
+    """Replace a broker that is away, and wait until the others have forgotten it."""
+    loop = cluster.simulation.loop
+    async with AsyncAdmin(cluster.hosts.bootstrap, random=Random(1)) as admin:
+        ends_s = loop.time() + _TRIES_S
+        while loop.time() < ends_s:
+            with contextlib.suppress(ClientError):
+                await admin.replace_broker(old, new)
+                break
+            await asyncio.sleep(0.1)
+    others = [each for each in cluster.hosts.all if each.node_id != old]
+    await cluster.until(
+        lambda: all(old not in each.node.state.brokers for each in others if each.node), "removed"
+    )
+    await asyncio.sleep(_AWAY_S)
+
+
+def _gave_up(cluster: CalmCluster, host: Host) -> bool:
+    """Whether a broker ended as one that was removed, was emptied, and joined anew."""
+    return host.removed == 1 and cluster.has_session(host.node_id)
+
+
+@pytest.mark.parametrize("gone", [3, 4])
+def test_a_broker_that_was_replaced_while_it_was_dead_hears_of_it(gone: int) -> None:
+    """3 is one of the first voters, 4 has joined."""
+    cluster = _five()
+
+    async def script() -> None:
+        await cluster.ready()
+        host = cluster.hosts.hosts[gone]
+        cluster.hosts.kill(host, power_loss=False)
+        await _replace(cluster, gone, 5)
+        cluster.hosts.start(host)
+        await cluster.until(lambda: _gave_up(cluster, host), "taken in anew", 40.0)
+
+    cluster.run(script)
+
+
+@pytest.mark.parametrize("gone", [3, 4])
+def test_a_broker_that_was_cut_off_when_it_was_replaced_hears_of_it(gone: int) -> None:
+    cluster = _five()
+
+    async def script() -> None:
+        await cluster.ready()
+        host = cluster.hosts.hosts[gone]
+        for other in cluster.hosts.all:
+            if other is not host:
+                cluster.simulation.network.partition(host.name, other.name)
+        await _replace(cluster, gone, 5)
+        assert host.removed == 0
+        cluster.simulation.network.heal()
+        await cluster.until(lambda: _gave_up(cluster, host), "taken in anew", 40.0)
+
+    cluster.run(script)
+
+
+def test_the_others_away_as_well_is_no_removal() -> None:
+    """One that is alone for long, or meets others that know no controller, goes on waiting."""
+    cluster = _five()
+
+    async def script() -> None:
+        await cluster.ready()
+        for number in (1, 2, 4, 5):
+            cluster.hosts.kill(cluster.hosts.hosts[number], power_loss=False)
+        await asyncio.sleep(5.0)
+        for number in (4, 5):  # learners: nobody can be elected
+            cluster.hosts.start(cluster.hosts.hosts[number])
+        await asyncio.sleep(10.0)
+        for number in (1, 2):
+            cluster.hosts.start(cluster.hosts.hosts[number])
+        await cluster.ready()
+        assert not any(each.removed for each in cluster.hosts.all)
+
+    cluster.run(script)
+
+
+def test_the_error_says_what_to_do() -> None:
+    assert str(RemovedBrokerError(3)) == (
+        "broker 3 was removed from this cluster; to have it back, empty its data directory and"
+        " start it with --join, under this node id or another one"
+    )
