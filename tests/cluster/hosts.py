@@ -204,6 +204,13 @@ class Hosts:
         host.damaged = False
         host.wiped = True
 
+    def _empty(self, host: Host) -> None:
+        """Have a removed broker begin anew: it held nothing, so nobody counted on its disk."""
+        if host.damaged:
+            self.wipe(host, "it was removed from the cluster")
+        else:
+            host.disk = SimulatedFileSystem()
+
     # --- a broker's life -----------------------------------------------------------------------
 
     async def _serve(self, host: Host, random: Random) -> None:
@@ -277,7 +284,7 @@ class Hosts:
         if removed:
             host.removed += 1
             host.joins = True
-            self.wipe(host, "it was removed from the cluster")
+            self._empty(host)
         self.simulation.loop.call_later(_RETRY_S, self._start_again, host, host.process)
 
     def _start_again(self, host: Host, ended: SimulatedProcess) -> None:

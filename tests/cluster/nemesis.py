@@ -8,18 +8,13 @@ when the next one begins; `heal` ends everything.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from random import Random
 from typing import TYPE_CHECKING
 
-from streambus_client import AsyncAdmin, TopicPartition
-from streambus_client.errors import ClientError
 from tests.cluster.aimed import AimedTroubles
-from tests.support.clients import TOPIC
+from tests.cluster.operators import Operators
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any, Literal
+    from typing import Literal
 
     from tests.cluster.hosts import Host, Hosts
     from tests.cluster.shape import Shape
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
     from tests.support.history import Sent
     from tests.support.simulation import SimulatedProcess, Simulation
 
-    MemberAction = Literal["promote", "demote"]
     Effect = Literal["none", "partial", "done", "lost"]
 
 _FAULTY = (
@@ -44,11 +38,10 @@ _FAULTY = (
     "unlink",
 )
 _EFFECTS: tuple[Effect, ...] = ("none", "none", "partial", "done", "lost")
-_ADMIN_S = 3.0
 _PATIENCE_S = 2.0
 
 
-class Nemesis(AimedTroubles):
+class Nemesis(Operators, AimedTroubles):
     """See the module.
 
     Args:
@@ -69,14 +62,9 @@ class Nemesis(AimedTroubles):
         process: SimulatedProcess,
         watch: Watch,
     ) -> None:
-        self.simulation = simulation
-        self.hosts = hosts
-        self.shape = shape
+        super().__init__(simulation, hosts, shape, process)
         self._clients = clients
-        self._process = process
         self._watch = watch
-        self._random = simulation.random
-        self._tasks: list[asyncio.Task[Any]] = []
         self._blocked: dict[tuple[str, str], int] = {}
         self._acknowledged: asyncio.Future[Sent] | None = None
         clients.acknowledged = self._note
@@ -112,16 +100,7 @@ class Nemesis(AimedTroubles):
                 self._kill_now(host, power_loss=host.failing and self._random.random() < 0.5)
                 self.hosts.start(host)
 
-    def _later(self, trouble: Coroutine[Any, Any, None]) -> None:
-        """Let a trouble go on while the next one may begin."""
-        task = asyncio.ensure_future(trouble)
-        task.add_done_callback(lambda done: done.cancelled() or done.result())
-        self._tasks.append(task)
-
     # --- deaths --------------------------------------------------------------------------------
-
-    def _any(self) -> Host:
-        return self._random.choice(self.hosts.all)
 
     def _kill_now(self, host: Host, *, power_loss: bool, mode: str = "random") -> None:
         self._watch.look(host)
@@ -435,49 +414,3 @@ class Nemesis(AimedTroubles):
             if host.node_id in voters and (behind or not voters <= set(known)):
                 return False
         return True
-
-    # --- operators -----------------------------------------------------------------------------
-
-    async def _transfer(self) -> None:
-        node_id = self._any().node_id
-        self._ask(lambda admin: admin.alter_member(node_id, "transfer"))
-
-    async def _elect(self) -> None:
-        self._ask(lambda admin: admin.elect_leaders())
-
-    async def _reassign(self) -> None:
-        brokers = [host.node_id for host in self.hosts.all]
-        target = self._random.sample(brokers, self.shape.replication_factor)
-        partition = self._random.randrange(self.shape.partitions)
-        where = TopicPartition(TOPIC, partition)
-        self._ask(lambda admin: admin.reassign({where: target}))
-        if self._random.random() < 0.3:
-            self._later(self._call_off(lambda admin: admin.reassign({where: None})))
-
-    async def _vote(self) -> None:
-        """A broker gets a vote, or loses it."""
-        action: MemberAction = self._random.choice(("promote", "demote"))
-        node_id = self._any().node_id
-        if action == "demote" and self.hosts.rebuilding is not None:
-            return  # of the voters that are left a majority may be one whose disk is lost
-        self._ask(lambda admin: admin.alter_member(node_id, action))
-
-    async def _call_off(self, request: Any) -> None:
-        await asyncio.sleep(self._random.random())
-        self._ask(request)
-
-    def _ask(self, request: Any) -> None:
-        random = Random(self._random.random())
-
-        async def ask() -> None:
-            async with AsyncAdmin(
-                self.hosts.bootstrap,
-                request_timeout_ms=1000,
-                connect_timeout_ms=500,
-                random=random,
-            ) as admin:
-                with contextlib.suppress(ClientError, TimeoutError):
-                    async with asyncio.timeout(_ADMIN_S):
-                        await request(admin)
-
-        self._tasks.append(self._process.start(ask))

@@ -153,6 +153,9 @@ class Scenario:
                 return f"broker {host.node_id} has no lease"
             if len(node.state.topics) != topics:
                 return f"broker {host.node_id} knows {len(node.state.topics)} topics"
+            replaced = [each for each in node.state.brokers.values() if each.replaced_by >= 0]
+            if replaced:
+                return f"broker {host.node_id} sees {replaced} being replaced"
             if len(node.state.living) != self.shape.brokers:
                 return f"broker {host.node_id} sees {node.state.living} alive"
             for replica in node.replicas.values():

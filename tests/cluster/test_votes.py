@@ -119,6 +119,14 @@ def test_a_voter_with_another_disk_is_demoted_and_wished_back() -> None:
     assert votes.next_step(state, lonely) == NOTHING
 
 
+def test_a_learner_with_another_disk_starts_afresh() -> None:
+    """It joined anew while the group still had its former self, by that one's storage."""
+    seen = status((1, 2, 3), (4,), b4=member(foreign=True))
+    afresh = Step(changes=(Change(ChangeKind.LEARNER, NodeId(4)),))
+    assert votes.next_step(state_of(4), seen) == afresh
+    assert votes.next_step(state_of(4), status((1, 2, 3), (4,))) == NOTHING
+
+
 def test_a_replaced_broker_gives_its_vote_and_goes() -> None:
     state = cluster(3)
     apply(state, register(4))

@@ -6,6 +6,8 @@ Rules:
   it is a learner, which counts in no majority.
 - A voter that came back with another disk has forgotten its votes. Where the others are a majority
   without it, it becomes a learner, and a voter again when it has caught up.
+- So does a learner, which had no vote to forget: one that was removed, and joined anew before it had
+  left the group, else would never count as one that answers.
 - No step leaves voters of whom a majority cannot be reached.
 - Of a broker that is being replaced the successor takes the vote, in one change of the group; then
   the broker is removed. The controller hands control over before that happens to itself.
@@ -112,6 +114,8 @@ def _wish(status: Status, broker: BrokerRecord) -> Step:
     if known is not None and known.foreign and number in membership.voters:
         if broker.vote is None:
             return Step(command=c.SetVote(number, wanted=True))
+        return _unless_harmful(status, Change(ChangeKind.LEARNER, number))
+    if known is not None and known.foreign and number in membership.learners:
         return _unless_harmful(status, Change(ChangeKind.LEARNER, number))
     if broker.vote and number in membership.learners and _is_near(status, number):
         return _unless_harmful(status, Change(ChangeKind.VOTER, number))
