@@ -248,7 +248,9 @@ class Hosts:
 
     def _config(self, host: Host, random: Random) -> BrokerConfig:
         shape = self.shape
-        first = next(each for each in self.all if each.node_id != host.node_id)
+        others = [each for each in self.all if each is not host]
+        living = [each for each in others if each.node is not None and each.node.me is not None]
+        first = (living or others)[0]
         return BrokerConfig(
             data_dir="/broker",
             listen=f"{host.name}:{PORT}",

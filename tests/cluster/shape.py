@@ -42,8 +42,6 @@ SOMETIMES = {
     "transfer": 0.7,
     "elect": 0.7,
     "reassign": 1.0,
-    "replace": 1.0,
-    "remove": 0.5,
     "vote": 0.5,
     "nap": 1.0,
     "late grant": 1.0,

@@ -74,7 +74,7 @@ def test_a_learner_votes_once_it_is_near() -> None:
     assert votes.next_step(state, status((1, 2, 3), (4,))) == promoted
     near = COMMIT - votes.LAG_ENTRIES_MAX
     assert votes.next_step(state, status((1, 2, 3), (4,), b4=member(near))) == promoted
-    for far in (member(near - 1), member(active=False), member(refusal="no"), member(foreign=True)):
+    for far in (member(near - 1), member(active=False), member(refusal="no")):
         assert votes.next_step(state, status((1, 2, 3), (4,), b4=far)) == NOTHING
     told = status((1, 2, 3), (4,), b4=member(near - 1))
     assert votes.pending(state, told, state.brokers[4]) == (

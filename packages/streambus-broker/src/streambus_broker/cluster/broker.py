@@ -227,6 +227,7 @@ class ClusterBroker(Broker):
         """
         host, port = self.node.advertised
         request = AlterMemberRequest("add", self.config.node_id, host, port)
+        tries = 0
         address = split_address(self.config.join)
         while True:
             asked = True
@@ -237,11 +238,20 @@ class ClusterBroker(Broker):
                 return
             except PeerError as error:
                 self._logger.info("join", str(error), sparse=True)
-                address = split_address(self.config.join)
+                tries += 1
+                addresses = self._where_to_ask()
+                address = addresses[tries % len(addresses)]
             known = self._is_member() and bool(self.node.state.brokers)
             if known and not (asked and self.group.controller is None):
                 return
             await asyncio.sleep(_JOIN_PAUSE_S)
+
+    def _where_to_ask(self) -> list[tuple[str, int]]:
+        """The broker that was named to join, and those of which the metadata tells here."""
+        own = self.config.node_id
+        brokers = self.node.state.brokers.values()
+        known = [(each.host, each.port) for each in brokers if each.broker_id != own]
+        return [split_address(self.config.join), *known]
 
     def _is_forgotten(self, found: DescribeClusterResponse) -> bool:
         """Whether the cluster has no such broker, and nobody leads this one."""

@@ -6,8 +6,8 @@ Rules:
   it is a learner, which counts in no majority.
 - A voter that came back with another disk has forgotten its votes. Where the others are a majority
   without it, it becomes a learner, and a voter again when it has caught up.
-- So does a learner, which had no vote to forget: one that was removed, and joined anew before it had
-  left the group, else would never count as one that answers.
+- So does a learner, which had no vote to forget: else one that was removed, and joined anew before
+  the group had let it go, would never count as one that answers.
 - No step leaves voters of whom a majority cannot be reached.
 - Of a broker that is being replaced the successor takes the vote, in one change of the group; then
   the broker is removed. The controller hands control over before that happens to itself.
