@@ -225,6 +225,42 @@ def test_a_broker_whose_log_stops_hands_over_and_keeps_nobody_else_from_leading(
     cluster.run(script)
 
 
+def test_a_leader_whose_disk_hangs_hands_over_until_it_answers() -> None:
+    cluster = CalmCluster(8)
+    bootstrap = cluster.hosts.bootstrap
+
+    async def script() -> None:
+        await cluster.ready()
+        controller = cluster.controller()
+        host = next(each for each in cluster.hosts.all if each is not controller)
+        number, loop = host.node_id, cluster.simulation.loop
+        async with (
+            AsyncAdmin(bootstrap, random=Random(1)) as admin,
+            AsyncProducer(bootstrap, acks="all", random=Random(2)) as producer,
+        ):
+            await admin.create_topic(TOPIC, partitions=3, replication_factor=3)
+            for partition in range(3):
+                await producer.send(TOPIC, b"before", partition=partition)
+            state = controller.broker.node.state  # type: ignore[union-attr]  # it serves
+            partitions = state.topics[TOPIC].partitions
+            (led,) = (each for each, one in enumerate(partitions) if one.leader == number)
+            usual, host.process.thread_s = host.process.thread_s, lambda: 15.0
+            began_s = loop.time()
+            await producer.send(TOPIC, b"meanwhile", partition=led)
+            limit_s = cluster.shape.lag_ms_max / 1000
+            assert limit_s / 2 < loop.time() - began_s < 2 * limit_s + 1.0
+            assert state.brokers[number].read_only
+            host.process.thread_s = usual
+            await cluster.until(lambda: not state.brokers[number].read_only, "it answers")
+            await cluster.until(
+                lambda: state.topics[TOPIC].partitions[led].leader == number, "it leads again"
+            )
+            await producer.send(TOPIC, b"after", partition=led)
+            assert host.starts == 1
+
+    cluster.run(script)
+
+
 def test_without_room_anywhere_the_cluster_stands_still_and_resumes() -> None:
     cluster = CalmCluster(4)
     bootstrap = cluster.hosts.bootstrap

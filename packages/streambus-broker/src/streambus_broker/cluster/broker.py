@@ -372,6 +372,9 @@ class ClusterBroker(Broker):
             return Component("cluster", "failed", group.why_no_quorum())
         if node.me is None:
             return Component("cluster", "failed", "this broker has no session with the controller")
+        if node.me.read_only:
+            reason = "its storage takes no writes, or is not known to yet: others lead"
+            return Component("cluster", "failed", reason)
         if node.lapsed():
             return Component("cluster", "failed", "the controller has not answered for a session")
         return Component("cluster", "ok", None)

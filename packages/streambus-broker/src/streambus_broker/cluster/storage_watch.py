@@ -1,6 +1,6 @@
 """Whether this broker's storage takes writes, and what that means for its leadership.
 
-A broker whose disk is full, or whose log has stopped, could only refuse what is written to the
+A broker whose disk is full or hangs, or whose log has stopped, could only refuse what is written to the
 partitions that it leads, while others hold the same and have room. So it tells the metadata group
 (SetReadOnly), which elects others; it goes on as a follower that falls behind. It does not rely on
 what happens to be written to find out that there is room again: it tries, with as much as a batch
@@ -83,23 +83,35 @@ class StorageWatch:
         self.trials = Trials()
         self._node = node
         self._group = group
+        self._sync: int | None = None
+        self._looks = 0
 
     async def run(self) -> None:
         """Watch for ever."""
         node, trials = self._node, self.trials
         while True:
             await asyncio.sleep(_LOOK_S)
-            now_s, me, error = node.loop.time(), node.me, node.storage_error
-            if error is not None:
+            now_s, me, error, hangs = node.loop.time(), node.me, node.storage_error, self._hangs()
+            if error is not None or hangs:
                 trials.broke(now_s)
             suspect = error is not None or (me is not None and me.read_only)
             if suspect and not node.storage_is_final and trials.begin(now_s):
                 self._try()
             if me is None:
                 continue
-            refuses = node.storage_is_final or isinstance(error, DiskFullError)
+            refuses = node.storage_is_final or isinstance(error, DiskFullError) or hangs
             if refuses != me.read_only and (refuses or trials.sound):
                 await self._tell(c.SetReadOnly(me.broker_id, me.epoch, refuses))
+
+    def _hangs(self) -> bool:
+        """Whether a sync takes longer than a leader allows its followers.
+
+        Looks are counted, not time: a process that was stopped finds its sync done.
+        """
+        sync, before = self._node.durability.under_way, self._sync
+        self._sync = sync
+        self._looks = self._looks + 1 if sync is not None and sync == before else 0
+        return self._looks * _LOOK_S * 1000 >= self._node.config.replica_lag_ms_max
 
     def _try(self) -> None:
         """Write something, have it synced, and delete it."""

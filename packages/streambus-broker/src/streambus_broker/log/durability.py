@@ -46,6 +46,11 @@ class DurabilityQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def under_way(self) -> int | None:
+        """The number of the sync that has no end yet; None while there is none."""
+        return None if self._idle else self.syncs
+
     def when_durable(self, sequence: int, call: Callable[[Exception | None], Any]) -> None:
         """Call ``call(error)`` on the loop once everything up to ``sequence`` is durable.
 
