@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streambus_broker.config.table import setting_text, settings_of
 from streambus_broker.config.topics import TopicSettings as EffectiveSettings
@@ -35,7 +35,7 @@ from streambus_protocol import (
 from streambus_storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from streambus_broker.network.connection import Connection
     from streambus_broker.node import Node
@@ -69,15 +69,12 @@ class TopicsApi:
             ProtocolError: The request cannot be read.
         """
         request = decode_message(CreateTopicsRequest, body, version)
-
-        async def job() -> bytes:
-            results = [
-                await self._outcome(self._create(topic, validate_only=request.validate_only))
-                for topic in request.topics
-            ]
-            return encode_message(CreateTopicsResponse(tuple(results)), version)
-
-        return self._later(ApiKey.CREATE_TOPICS, connection, version, correlation_id, job)
+        changes = (
+            self._create(topic, validate_only=request.validate_only) for topic in request.topics
+        )
+        return self._later(
+            ApiKey.CREATE_TOPICS, connection, version, correlation_id, changes, CreateTopicsResponse
+        )
 
     def alter(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
@@ -88,15 +85,12 @@ class TopicsApi:
             ProtocolError: The request cannot be read.
         """
         request = decode_message(AlterTopicsRequest, body, version)
-
-        async def job() -> bytes:
-            results = [
-                await self._outcome(self._alter(topic, validate_only=request.validate_only))
-                for topic in request.topics
-            ]
-            return encode_message(AlterTopicsResponse(tuple(results)), version)
-
-        return self._later(ApiKey.ALTER_TOPICS, connection, version, correlation_id, job)
+        changes = (
+            self._alter(topic, validate_only=request.validate_only) for topic in request.topics
+        )
+        return self._later(
+            ApiKey.ALTER_TOPICS, connection, version, correlation_id, changes, AlterTopicsResponse
+        )
 
     def delete(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
@@ -107,15 +101,12 @@ class TopicsApi:
             ProtocolError: The request cannot be read.
         """
         request = decode_message(DeleteTopicsRequest, body, version)
-
-        async def job() -> bytes:
-            results = [
-                await self._outcome(self._delete(name, validate_only=request.validate_only))
-                for name in request.topics
-            ]
-            return encode_message(DeleteTopicsResponse(tuple(results)), version)
-
-        return self._later(ApiKey.DELETE_TOPICS, connection, version, correlation_id, job)
+        changes = (
+            self._delete(name, validate_only=request.validate_only) for name in request.topics
+        )
+        return self._later(
+            ApiKey.DELETE_TOPICS, connection, version, correlation_id, changes, DeleteTopicsResponse
+        )
 
     def describe(
         self,
@@ -240,8 +231,10 @@ class TopicsApi:
         connection: Connection,
         version: int,
         correlation_id: int,
-        change: Callable[[], Awaitable[bytes]],
+        changes: Iterable[Awaitable[None]],
+        response: Callable[[tuple[TopicResult, ...]], tuple[Any, ...]],
     ) -> bytes | None:
+        """Have the worker make changes, each after the other; answer what became of each."""
         node = self._node
         if node.closing or len(self._jobs) >= _JOBS_MAX:
             code = ErrorCode.BROKER_SHUTTING_DOWN if node.closing else ErrorCode.TOO_BUSY
@@ -250,7 +243,9 @@ class TopicsApi:
 
         async def job() -> None:
             try:
-                frame = response_frame(api, version, correlation_id, await change())
+                outcomes = tuple([await self._outcome(change) for change in changes])
+                encoded = encode_message(response(outcomes), version)
+                frame = response_frame(api, version, correlation_id, encoded)
             except Exception as error:  # noqa: BLE001 - the worker outlives a bad job
                 node.server.unexpected(api, error)
                 code = ErrorCode.INTERNAL

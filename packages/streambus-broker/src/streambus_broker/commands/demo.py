@@ -35,7 +35,10 @@ def demo(
     try:
         held = run_demo(files or [], brokers)
     except (OSError, ValueError, BrokerDiedError) as exc:
-        typer.echo(f"streambus demo: {exc}", err=True)
+        problem = str(exc)
+        if isinstance(exc, OSError) and exc.filename is not None:
+            problem = f"{exc.filename}: {exc.strerror}"
+        typer.echo(f"streambus demo: {problem}", err=True)
         raise typer.Exit(EXIT_FAILED) from None
     if not held:
         raise typer.Exit(EXIT_CHECK_FAILED)
