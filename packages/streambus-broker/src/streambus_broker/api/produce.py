@@ -407,11 +407,11 @@ def partition_problem(node: Node, topic: str, partition: int) -> tuple[ErrorCode
     leader = known.partitions[partition].leader
     if node.leased and leader == node.config.node_id and node.lapsed():
         detail = (
-            f"broker {leader} led {topic}/{partition} when it last heard of the controller;"
+            f"broker {leader} led {topic}[{partition}] when it last heard of the controller;"
             " others may by now"
         )
         return ErrorCode.NOT_LEADER, detail
-    return ErrorCode.NOT_LEADER, f"broker {leader} leads {topic}/{partition}; refresh the metadata"
+    return ErrorCode.NOT_LEADER, f"broker {leader} leads {topic}[{partition}]; refresh the metadata"
 
 
 def encode_produced(version: int, correlation_id: int, results: list[_Result]) -> bytes:

@@ -59,7 +59,7 @@ def _altered(state: ClusterState, command: c.AlterInSync, electable: Electable) 
     if (record.leader, record.leader_epoch) != (command.leader, command.leader_epoch):
         raise CommandError(
             ErrorCode.FENCED_LEADER_EPOCH,
-            f"broker {record.leader} leads {command.topic}/{command.partition} in epoch"
+            f"broker {record.leader} leads {command.topic}[{command.partition}] in epoch"
             f" {record.leader_epoch}, not broker {command.leader} in {command.leader_epoch}",
         )
     if record.partition_epoch != command.partition_epoch:

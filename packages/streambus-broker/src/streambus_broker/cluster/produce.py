@@ -190,7 +190,7 @@ class ClusterProduceApi(ProduceApi):
         if acks == ACKS_ALL and node.living_in_sync(replica) < replica.leading.min_in_sync:
             raise RefusedError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,
-                f"{topic}/{partition} has {node.living_in_sync(replica)} living in-sync replicas,"
+                f"{topic}[{partition}] has {node.living_in_sync(replica)} living in-sync replicas,"
                 f" min_insync_replicas is {replica.leading.min_in_sync}",
             )
         append_time_ms = -1

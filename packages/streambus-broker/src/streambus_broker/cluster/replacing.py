@@ -66,7 +66,7 @@ def plan(state: ClusterState, old_id: int, new_id: int) -> list[Move]:
             rest = tuple(each for each in now if each != old_id)
             if not any(each.broker_id not in rest for each in loads):
                 raise _refused(
-                    f"broker {new_id} holds {name}/{number} already, and there is no other broker"
+                    f"broker {new_id} holds {name}[{number}] already, and there is no other broker"
                     f" that could take it over from {old_id}; add one, or lower the replication"
                     " factor"
                 )

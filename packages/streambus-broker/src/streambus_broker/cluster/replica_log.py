@@ -82,7 +82,7 @@ class ReplicaLog:
         except ValueError as exc:
             raise StoredStateError(
                 self.store.path,
-                f"what is kept beside {log.topic}/{log.partition} cannot be read: {exc}",
+                f"what is kept beside {log.topic}[{log.partition}] cannot be read: {exc}",
                 "remove the data directory, the other replicas have the records",
             ) from exc
         log.high_watermark = max(log.log_start_offset, min(watermark, log.next_offset))

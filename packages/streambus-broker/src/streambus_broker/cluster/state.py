@@ -238,7 +238,7 @@ class ClusterState(Registry):
                 if leader >= 0:
                     record = record._replace(in_sync=(leader,))
                     warnings.append(
-                        f"unclean election: broker {leader} leads {name}/{placed.number} although"
+                        f"unclean election: broker {leader} leads {name}[{placed.number}] although"
                         " it was not in sync; acknowledged records may be lost"
                     )
             if leader < 0 or leader == record.leader:

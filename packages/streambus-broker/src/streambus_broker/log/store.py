@@ -94,7 +94,7 @@ class LogStore:
         except (ProtocolError, struct.error) as exc:
             raise StoredStateError(
                 self.path,
-                f"the log of {log.topic}/{log.partition} cannot be read: {exc}",
+                f"the log of {log.topic}[{log.partition}] cannot be read: {exc}",
                 "restore it from a backup",
             ) from exc
         if first is None or last is None:
