@@ -1,10 +1,10 @@
 """Whether this broker's storage takes writes, and what that means for its leadership.
 
-A broker whose disk is full or hangs, or whose log has stopped, could only refuse what is written to the
-partitions that it leads, while others hold the same and have room. So it tells the metadata group
-(SetReadOnly), which elects others; it goes on as a follower that falls behind. It does not rely on
-what happens to be written to find out that there is room again: it tries, with as much as a batch
-may have, and more and more seldom where that succeeded and writes failed again soon after.
+A broker whose disk is full or hangs, or whose log has stopped, could only refuse what is written
+to the partitions that it leads, while others hold the same and have room. So it tells the metadata
+group (SetReadOnly), which elects others; it goes on as a follower that falls behind. It does not
+rely on what happens to be written to find out that there is room again: it tries, with as much as a
+batch may have, and more and more seldom where that succeeded and writes failed again soon after.
 """
 
 from __future__ import annotations
