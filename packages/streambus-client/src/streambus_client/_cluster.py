@@ -49,6 +49,7 @@ class ClusterView:
         self._bootstrap = bootstrap
         self._random = random
         self._preferred: Address | None = None
+        self._failing: dict[Address, None] = {}
         self.cluster_id: str | None = None
         self.controller = NO_NODE
         self.brokers: dict[int, Address] = {}
@@ -136,12 +137,23 @@ class ClusterView:
         return wanted
 
     def candidates(self) -> list[Address]:
-        """Whom to ask next about the cluster: the last that answered, the others, the bootstrap."""
+        """Whom to ask next about the cluster: the last that answered, the others, the bootstrap.
+
+        Those that did not answer when they were asked last come at the end.
+        """
         known = list(self.brokers.values())
         self._random.shuffle(known)
         bootstrap = list(self._bootstrap)
         first = [self._preferred] if self._preferred is not None else []
-        return list(dict.fromkeys([*first, *known, *bootstrap]))
+        found = dict.fromkeys([*first, *known, *bootstrap])
+        return sorted(found, key=self._failing.__contains__)
+
+    def note_answer(self, address: Address, *, came: bool) -> None:
+        """A broker answered a request, or it did not in time or could not be reached."""
+        if came:
+            self._failing.pop(address, None)
+        else:
+            self._failing[address] = None
 
     def _newer(
         self, known: TopicRoute | None, position: int, entry: WirePartition

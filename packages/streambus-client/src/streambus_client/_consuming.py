@@ -5,12 +5,20 @@ Pure apart from the operations, which are generators as in ``_operations``.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 from typing import TYPE_CHECKING
 
-from streambus_client._fetcher import Fetcher, PartitionReader
-from streambus_client._operations import Operation, Session, list_offsets, partition_count, refresh
+from streambus_client._fetcher import Fetcher
+from streambus_client._operations import (
+    ANSWER_S,
+    Operation,
+    Session,
+    list_offsets,
+    partition_count,
+    refresh,
+)
 from streambus_client._options import ConsumerOptions, Start, check_start
 from streambus_client._types import Timestamp, TopicPartition
 from streambus_client.errors import ClientError, InvalidArgumentError, error_for
@@ -18,6 +26,9 @@ from streambus_protocol import EARLIEST, LATEST, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from streambus_client._fetcher import FetchCall
+    from streambus_client._partition_reader import PartitionReader
 
 
 class ConsumerCore:
@@ -123,6 +134,17 @@ class ConsumerCore:
             self._judge(topics)
         self._take_over()
         yield from self._resolve(deadline)
+
+    def look_around(self, calls: Sequence[FetchCall]) -> Operation[None]:
+        """Ask others than the brokers that are overdue who leads what these calls are about."""
+        session = self.session
+        for call in calls:
+            address = session.cluster.brokers.get(call.node_id)
+            if address is not None:
+                session.cluster.note_answer(address, came=False)
+        topics = sorted({reader.where.topic for call in calls for reader, _ in call.readers})
+        with contextlib.suppress(ClientError):  # nobody knows better: wait on, and ask again
+            yield from refresh(session, topics, session.clock() + ANSWER_S)
 
     def _judge(self, topics: Iterable[str]) -> None:
         """Tell pauses from failures after metadata was asked for."""

@@ -6,10 +6,13 @@ Rules:
        *fetch offset*, where the next request goes on; between them lie the fetched batches.
     3. A seek, a new assignment, or a reset begins a new *generation* of the partition: answers to
        requests of an older one are dropped.
-    4. A partition is read from its leader, or where that sends the consumer on (``_read_place``).
+    4. A broker answers a fetch within ``fetch_wait_ms``. One that is overdue may be paused or cut
+       off: others are asked who leads by now, and if it is not the same broker any more, it is
+       given up (``has_moved``). As long as it is, its answer is waited for.
+    5. A partition is read from its leader, or where that sends the consumer on (``_read_place``).
        One request per broker is under way at a time. Paused partitions are not asked for, and what
        was fetched of them stays.
-    5. A batch is opened, and its checksum verified, when its records are taken.
+    6. A batch is opened, and its checksum verified, when its records are taken.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from streambus_client._cluster import NO_NODE
 from streambus_client._open_batch import OpenBatch
+from streambus_client._operations import ANSWER_S
+from streambus_client._partition_reader import PartitionReader
 from streambus_client._read_place import ReadPlace
 from streambus_client._types import Record
 from streambus_client.errors import (
@@ -52,74 +57,10 @@ if TYPE_CHECKING:
 _FOLLOW_LEADER = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION})
 """Codes that may only mean that the metadata is old: asked again before they are believed."""
 
+OVERDUE_PAUSE_S = 0.25
+"""Between two looks for another broker in place of one that is overdue."""
 _CONTROL = int(BatchFlags.CONTROL)
 _new_tuple = tuple.__new__
-
-
-class PartitionReader:
-    """One assigned partition.
-
-    Attributes:
-        start: where to begin; None once there is a position.
-        position: offset of the next record for the caller.
-        fetch_offset: where the next request goes on.
-        generation: see rule 3.
-        paused: not asked for, not handed out.
-        high_watermark: offset behind the last readable record, as last heard; -1 before.
-        blocked_until: seconds; not asked for before, after a failure.
-        place: where it is read.
-    """
-
-    __slots__ = (
-        "backoff",
-        "batches",
-        "blocked_until",
-        "buffered_bytes",
-        "fetch_offset",
-        "generation",
-        "high_watermark",
-        "paused",
-        "place",
-        "position",
-        "start",
-        "under_way",
-        "where",
-    )
-
-    def __init__(
-        self, where: TopicPartition, start: Start, backoff: Backoff, place: ReadPlace
-    ) -> None:
-        self.where = where
-        self.start: Start | None = start
-        self.position = -1
-        self.fetch_offset = -1
-        self.generation = 0
-        self.paused = False
-        self.high_watermark = -1
-        self.blocked_until = 0.0
-        self.under_way = False
-        self.buffered_bytes = 0
-        self.batches: deque[memoryview] = deque()
-        self.backoff = backoff
-        self.place = place
-
-    def begin(self, offset: int) -> None:
-        """Read on from ``offset``; what was fetched is dropped."""
-        self._drop()
-        self.start = None
-        self.position = self.fetch_offset = offset
-
-    def begin_at(self, start: Start) -> None:
-        """Read on from a place that has yet to be resolved to an offset."""
-        self._drop()
-        self.start = start
-
-    def _drop(self) -> None:
-        self.generation += 1
-        self.under_way = False
-        self.batches.clear()
-        self.buffered_bytes = 0
-        self.blocked_until = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +168,26 @@ class Fetcher:
         if leader is None or reader.place.replica == NO_NODE:
             return leader
         return reader.place.choose(leader, cluster.leader_epoch(reader.where), now)
+
+    def connect_timeout_s(self, node: int) -> float:
+        """How long connecting to a broker may take: others may be asked instead, and then again."""
+        backoff = self._node_backoffs.get(node)
+        failures = 0 if backoff is None else min(backoff.failures, 10)
+        return min(self._session.options.connect_timeout_s, ANSWER_S * 2**failures)
+
+    def overdue_s(self) -> float:
+        """How long after it was asked a broker is overdue."""
+        return self._options.fetch_wait_ms / 1000 + ANSWER_S
+
+    def has_moved(self, call: FetchCall, now: float) -> bool:
+        """Whether another broker is to be asked by now, of anything that a call is about."""
+        if call.node_id not in self._session.cluster.brokers:
+            return True
+        return any(
+            self.node_for(reader, now) not in (call.node_id, None)
+            for reader, generation in call.readers
+            if reader.generation == generation
+        )
 
     def lone_reader(self) -> PartitionReader | None:
         """The only assigned partition, if it can be asked for at once; else None."""

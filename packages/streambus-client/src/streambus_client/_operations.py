@@ -7,6 +7,7 @@ for a leader are written once, and tested without sockets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -34,18 +35,25 @@ if TYPE_CHECKING:
     from streambus_client._types import TopicPartition
 
 
+ANSWER_S = 1.0
+"""A broker that has not answered within this what it answers at once may be paused or cut off:
+others are asked, and it is given twice as long the next time."""
+
+
 class Call(NamedTuple):
     """Send ``request`` to ``address`` and give back the answer's message.
 
     The shell raises ``ConnectionLostError``, ``RequestTimedOutError``, ``ProtocolViolationError``,
     or what the broker answered to the request as a whole. Without ``answered`` nothing is waited
-    for and None is given back (a produce request with ``acks=0``).
+    for and None is given back (a produce request with ``acks=0``). Where there is no connection
+    yet, connecting may take ``connect_s`` at most, and never longer than the client's option.
     """
 
     address: Address
     request: tuple[Any, ...]
     timeout_s: float
     answered: bool = True
+    connect_s: float = math.inf
 
 
 class Pause(NamedTuple):
@@ -93,18 +101,25 @@ def ask_any(session: Session, request: tuple[Any, ...], deadline: float) -> Oper
     """
     reasons: dict[str, str] = {}
     backoff = session.backoff()
+    patience_s = ANSWER_S
     while True:
-        for address in session.cluster.candidates():
+        candidates = session.cluster.candidates()
+        for address in candidates:
             left_s = max(deadline - session.clock(), 0.001)
             timeout_s = min(session.options.request_timeout_s, left_s)
+            if len(candidates) > 1:
+                timeout_s = min(timeout_s, patience_s)
             try:
                 answer = yield Call(address, request, timeout_s)
             except ClientError as error:
                 if not error.retriable:
                     raise
+                session.cluster.note_answer(address, came=False)
                 reasons[str(address)] = getattr(error, "reason", str(error))
                 continue
+            session.cluster.note_answer(address, came=True)
             return answer, address
+        patience_s *= 2
         now = session.clock()
         if now >= deadline:
             raise BrokerUnreachableError(reasons)
@@ -206,7 +221,8 @@ def at_leader(
         left_s = max(deadline - session.clock(), 0.001)
         try:
             timeout_s = min(session.options.request_timeout_s, left_s)
-            answer = yield Call(address, request, timeout_s, answered)
+            connect_s = math.inf if retries_max == 0 else ANSWER_S * 2 ** min(attempts - 1, 10)
+            answer = yield Call(address, request, timeout_s, answered, connect_s)
             code, detail = code_of(answer)
             if not code:
                 return answer
@@ -238,6 +254,7 @@ def list_offsets(
     found: dict[TopicPartition, int] = {}
     open_queries = dict(queries)
     backoff = session.backoff()
+    patience_s = ANSWER_S
     while open_queries:
         by_address: dict[Address, list[TopicPartition]] = {}
         for where in open_queries:
@@ -245,10 +262,13 @@ def list_offsets(
             by_address.setdefault(address, []).append(where)
         failure: ClientError | None = None
         for address, partitions in by_address.items():
-            error = yield from _offsets_of(session, address, partitions, open_queries, found)
+            error = yield from _offsets_of(
+                session, address, partitions, open_queries, found, patience_s
+            )
             failure = error or failure
         for where in found:
             open_queries.pop(where, None)
+        patience_s *= 2
         if failure is not None:
             now = session.clock()
             if now >= deadline:
@@ -263,6 +283,7 @@ def _offsets_of(
     partitions: Sequence[TopicPartition],
     queries: Mapping[TopicPartition, int],
     found: dict[TopicPartition, int],
+    patience_s: float,
 ) -> Operation[ClientError | None]:
     """One request; fills ``found`` and returns a retriable failure, or raises another."""
     request = ListOffsetsRequest(
@@ -270,10 +291,12 @@ def _offsets_of(
     )
     failure: ClientError | None = None
     try:
-        answer = yield Call(address, request, session.options.request_timeout_s)
+        timeout_s = min(session.options.request_timeout_s, patience_s)
+        answer = yield Call(address, request, timeout_s)
     except ClientError as error:
         if not error.retriable:
             raise
+        session.cluster.note_answer(address, came=False)
         for where in partitions:
             session.cluster.mark_stale(where.topic)
         return error

@@ -229,20 +229,29 @@ class AsyncConnectionPool:
         connection = self._connections.get(address)
         if connection is not None and not connection.closed:
             return connection
-        async with self._locks.setdefault(address, anyio.Lock()):
+        timeout_s = min(timeout_s, self._options.connect_timeout_s)
+        lock = self._locks.setdefault(address, anyio.Lock())
+        with anyio.move_on_after(timeout_s) as waiting:
+            await lock.acquire()
+        if waiting.cancelled_caught:
+            raise ConnectionLostError(str(address), "it has not answered another connection")
+        try:
             connection = self._connections.get(address)
             if connection is not None and not connection.closed:
                 return connection
             if self._closed:
                 raise ConnectionLostError(str(address), "the client was closed")
             connection = AsyncConnection(address, self._options, cluster_id)
-            await connection.open(tasks, min(timeout_s, self._options.connect_timeout_s))
+            await connection.open(tasks, timeout_s)
             self._connections[address] = connection
             return connection
+        finally:
+            lock.release()
 
     async def call(self, call: Call, cluster_id: str | None, tasks: TaskGroup) -> Any:
         """Carry out a call on its address's connection."""
-        connection = await self.connect(call.address, cluster_id, tasks, call.timeout_s)
+        connect_s = min(call.timeout_s, call.connect_s)
+        connection = await self.connect(call.address, cluster_id, tasks, connect_s)
         return await connection.call(call.request, call.timeout_s, answered=call.answered)
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from streambus_client._aio._connection import AsyncConnectionPool, Reply
 from streambus_client._aio._driver import AsyncClient
 from streambus_client._aio._signal import Signal
 from streambus_client._consuming import ConsumerCore, all_offsets, query_for
+from streambus_client._fetcher import OVERDUE_PAUSE_S
 from streambus_client._options import ClientOptions, ConsumerOptions, OutOfRange, Start, check_start
 from streambus_client._types import Record, RecordColumns, TopicPartition
 from streambus_client.errors import (
@@ -30,16 +31,22 @@ if TYPE_CHECKING:
 
 
 class _Flight:
-    """A fetch under way."""
+    """A fetch under way, as in the blocking shell."""
 
-    __slots__ = ("call", "connection", "deadline", "reply")
+    __slots__ = ("call", "connection", "deadline", "overdue_at", "reply")
 
     def __init__(
-        self, call: FetchCall, connection: AsyncConnection, reply: Reply, deadline: float
+        self,
+        call: FetchCall,
+        connection: AsyncConnection,
+        reply: Reply,
+        overdue_at: float,
+        deadline: float,
     ) -> None:
         self.call = call
         self.connection = connection
         self.reply = reply
+        self.overdue_at = overdue_at
         self.deadline = deadline
 
 
@@ -310,6 +317,7 @@ class AsyncConsumer(AsyncClient):
             fetcher.raise_failure()
             await self._send_due()
             self._collect()
+            await self._look_after_overdue()
             left_s = deadline - anyio.current_time()
             if not fetcher.has_records() and left_s > 0:
                 await self._arrived.wait(self._patience_s(left_s))
@@ -336,7 +344,7 @@ class AsyncConsumer(AsyncClient):
         wait_s = left_s if due is None else max(min(left_s, due - now), 0.001)
         if not self._flights:
             return min(wait_s, self._session.options.backoff.max_s)
-        first = min(flight.deadline for flight in self._flights.values())
+        first = min(min(each.deadline, each.overdue_at) for each in self._flights.values())
         return max(min(wait_s, first - now), 0.001)
 
     async def _settle(self, deadline: float) -> None:
@@ -368,7 +376,7 @@ class AsyncConsumer(AsyncClient):
                     address,
                     session.cluster.cluster_id,
                     self._open_tasks(),
-                    session.options.request_timeout_s,
+                    min(fetcher.connect_timeout_s(call.node_id), session.options.request_timeout_s),
                 )
                 reply = await connection.begin(call.request, on_done=self._arrived.notify)
             except ClientError as error:
@@ -379,8 +387,23 @@ class AsyncConsumer(AsyncClient):
                 fetcher.failed(call, interrupted, anyio.current_time())
                 raise
             wait_s = self._options.fetch_wait_ms / 1000 + session.options.request_timeout_s
-            deadline = anyio.current_time() + wait_s
-            self._flights[call.node_id] = _Flight(call, connection, reply, deadline)
+            now = anyio.current_time()
+            self._flights[call.node_id] = _Flight(
+                call, connection, reply, now + fetcher.overdue_s(), now + wait_s
+            )
+
+    async def _look_after_overdue(self) -> None:
+        """Give up what is overdue where another broker is to be asked by now."""
+        now, fetcher = anyio.current_time(), self._core.fetcher
+        overdue = [each for each in self._flights.values() if each.overdue_at <= now]
+        if not overdue:
+            return
+        await self._run(self._core.look_around([flight.call for flight in overdue]))
+        now = anyio.current_time()
+        for flight in overdue:
+            flight.overdue_at = now + OVERDUE_PAUSE_S
+            if not flight.reply.done and fetcher.has_moved(flight.call, now):
+                await flight.connection.close("it does not answer")
 
     def _collect(self) -> None:
         """Take in every answer that has come."""

@@ -28,7 +28,7 @@ from streambus_client.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from streambus_client._addresses import Address
     from streambus_client._operations import Call
@@ -320,10 +320,10 @@ class ConnectionPool:
             if self._closed:
                 raise ConnectionLostError(str(address), "the client was closed")
             slot = self._slots.setdefault(address, _Slot())
-        with slot.lock:
+        timeout_s = min(timeout_s, self._options.connect_timeout_s)
+        with _within(slot.lock, timeout_s, str(address)):
             if slot.connection is None or slot.connection.closed:
                 slot.connection = None
-                timeout_s = min(timeout_s, self._options.connect_timeout_s)
                 slot.connection = BlockingConnection(
                     address, self._options, cluster_id, timeout_s, partial(self._opening, slot)
                 )
@@ -336,8 +336,9 @@ class ConnectionPool:
 
     def call(self, call: Call, cluster_id: str | None) -> Any:
         """Carry out a call on its address's connection."""
-        connection = self.connect(call.address, cluster_id, call.timeout_s)
-        with connection.lock:
+        connect_s = min(call.timeout_s, call.connect_s)
+        connection = self.connect(call.address, cluster_id, connect_s)
+        with _within(connection.lock, call.timeout_s, connection.name):
             if connection.closed:
                 raise ConnectionLostError(connection.name, "closed by another request")
             return connection.call(call.request, call.timeout_s, answered=call.answered)
@@ -350,6 +351,21 @@ class ConnectionPool:
         for slot in slots:
             if slot.connection is not None:
                 slot.connection.shut()
+
+
+@contextlib.contextmanager
+def _within(lock: threading.Lock, timeout_s: float, name: str) -> Iterator[None]:
+    """Hold a lock, if it can be had in time: whoever has it may wait for a broker that is paused.
+
+    Raises:
+        RequestTimedOutError: it cannot.
+    """
+    if not lock.acquire(timeout=timeout_s):
+        raise RequestTimedOutError(f"{name} has not answered another request")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _timeval(seconds: float) -> bytes:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import select
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from streambus_client._blocking._connection import BlockingConnection
 from streambus_client._blocking._driver import BlockingClient
-from streambus_client._blocking._flight import Flight, QuickFetch
+from streambus_client._blocking._flight import Flight, QuickFetch, readable
 from streambus_client._consuming import ConsumerCore, all_offsets, query_for
+from streambus_client._fetcher import OVERDUE_PAUSE_S
 from streambus_client._options import ClientOptions, ConsumerOptions, OutOfRange, Start, check_start
 from streambus_client._quick_fetch import FetchTemplate
 from streambus_client._types import Record, RecordColumns, TopicPartition
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from streambus_client._connection import Answer
-    from streambus_client._fetcher import FetchCall, PartitionReader
+    from streambus_client._fetcher import FetchCall
+    from streambus_client._partition_reader import PartitionReader
 
 
 class Consumer(BlockingClient):
@@ -317,6 +318,7 @@ class Consumer(BlockingClient):
             self._send_due()
             if self._flights:
                 self._receive(self._patience_s(left_s))
+                self._look_after_overdue()
             else:
                 self._idle(left_s)
             if fetcher.has_records():
@@ -346,7 +348,8 @@ class Consumer(BlockingClient):
 
         Where the answer is late or out of the ordinary, the request stays under way as any other.
         """
-        connection, reader = quick.connection, quick.reader
+        connection, reader, began = quick.connection, quick.reader, time.monotonic()
+        timeout_s = min(timeout_s, self._core.fetcher.overdue_s())
         correlation_id = connection.core.next_id()
         frame = quick.template.frame(correlation_id, reader.fetch_offset)
         try:
@@ -357,8 +360,8 @@ class Consumer(BlockingClient):
         if fetched is not None:
             return take(reader, *fetched)
         connection.core.expect(correlation_id, ApiKey.FETCH)
-        call = self._core.fetcher.began(reader, quick.node, time.monotonic())
-        flight = self._flight(call, connection)
+        call = self._core.fetcher.began(reader, quick.node, began)
+        flight = self._flight(call, connection, began)
         if data is not None:
             self._arrived(flight, lambda: connection.receive_first(data))
         return None
@@ -389,10 +392,29 @@ class Consumer(BlockingClient):
 
     def _patience_s(self, left_s: float) -> float:
         """How long one receive may wait: something else may become due earlier."""
-        due = self._core.fetcher.next_due(time.monotonic())
-        if due is None:
-            return left_s
-        return max(min(left_s, due - time.monotonic()), 0.0)
+        now = time.monotonic()
+        due = self._core.fetcher.next_due(now)
+        if due is not None:
+            left_s = min(left_s, due - now)
+        for flight in self._flights.values():
+            left_s = min(left_s, flight.overdue_at - now)
+        return max(left_s, 0.0)
+
+    def _look_after_overdue(self) -> None:
+        """Give up what is overdue where another broker is to be asked by now."""
+        now, fetcher = time.monotonic(), self._core.fetcher
+        overdue = [flight for flight in self._flights.values() if flight.overdue_at <= now]
+        if not overdue:
+            return
+        self._run(self._core.look_around([flight.call for flight in overdue]))
+        now = time.monotonic()
+        for flight in overdue:
+            flight.overdue_at = now + OVERDUE_PAUSE_S
+            if fetcher.has_moved(flight.call, now):
+                flight.connection.close()
+                moved = ConnectionLostError(flight.connection.name, "it does not answer")
+                del self._flights[flight.call.node_id]
+                fetcher.failed(flight.call, moved, now)
 
     def _idle(self, left_s: float) -> None:
         now = time.monotonic()
@@ -428,12 +450,13 @@ class Consumer(BlockingClient):
             except ClientError as error:
                 self._core.fetcher.failed(call, error, time.monotonic())
                 continue
-            self._flight(call, connection)
+            self._flight(call, connection, time.monotonic())
 
-    def _flight(self, call: FetchCall, connection: BlockingConnection) -> Flight:
-        """Note that a request is under way."""
+    def _flight(self, call: FetchCall, connection: BlockingConnection, began: float) -> Flight:
+        """Note that a request is under way since a time."""
         wait_s = self._options.fetch_wait_ms / 1000 + self._session.options.request_timeout_s
-        flight = Flight(call, connection, time.monotonic() + wait_s)
+        overdue_at = began + self._core.fetcher.overdue_s()
+        flight = Flight(call, connection, overdue_at, began + wait_s)
         self._flights[call.node_id] = flight
         return flight
 
@@ -442,7 +465,7 @@ class Consumer(BlockingClient):
         if len(self._flights) == 1:
             ready = list(self._flights.values())
         else:
-            ready = self._readable(max(timeout_s, 0.0))
+            ready = readable(list(self._flights.values()), max(timeout_s, 0.0))
             timeout_s = 0.0
         for flight in ready:
             self._arrived(flight, partial(flight.connection.receive, timeout_s))
@@ -470,22 +493,6 @@ class Consumer(BlockingClient):
             else:
                 fetcher.answered(flight.call, answer.message, now)
 
-    def _readable(self, timeout_s: float) -> list[Flight]:
-        poller = select.poll()
-        by_number = {}
-        for flight in self._flights.values():
-            number = flight.connection.socket.fileno()
-            by_number[number] = flight
-            if number >= 0:
-                poller.register(number, select.POLLIN)
-        events = poller.poll(timeout_s * 1000)
-        overdue = [
-            flight
-            for number, flight in by_number.items()
-            if number < 0 or flight.deadline <= time.monotonic()
-        ]
-        return overdue + [by_number[number] for number, _ in events]
-
     def _forget_flights(self) -> None:
         """After an interruption the streams may be out of step: begin them anew."""
         for node, flight in list(self._flights.items()):
@@ -507,7 +514,7 @@ class Consumer(BlockingClient):
                 address,
                 session.options,
                 session.cluster.cluster_id,
-                min(session.options.connect_timeout_s, session.options.request_timeout_s),
+                min(self._core.fetcher.connect_timeout_s(node), session.options.request_timeout_s),
                 lambda opening: self._connections.__setitem__(node, opening),
             )
         return connection

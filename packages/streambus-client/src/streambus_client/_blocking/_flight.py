@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import select
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streambus_client._blocking._connection import BlockingConnection
-    from streambus_client._fetcher import FetchCall, PartitionReader
+    from streambus_client._fetcher import FetchCall
+    from streambus_client._partition_reader import PartitionReader
     from streambus_client._quick_fetch import FetchTemplate
     from streambus_protocol import PlainFetched
 
 
 class Flight:
-    """A fetch under way, and until when its answer is waited for."""
+    """A fetch under way.
 
-    __slots__ = ("call", "connection", "deadline")
+    Attributes:
+        call: What was asked.
+        connection: Where the answer comes.
+        overdue_at: When to look whether another broker is to be asked by now.
+        deadline: Until when the answer is waited for.
+    """
 
-    def __init__(self, call: FetchCall, connection: BlockingConnection, deadline: float) -> None:
+    __slots__ = ("call", "connection", "deadline", "overdue_at")
+
+    def __init__(
+        self, call: FetchCall, connection: BlockingConnection, overdue_at: float, deadline: float
+    ) -> None:
         self.call = call
         self.connection = connection
+        self.overdue_at = overdue_at
         self.deadline = deadline
+
+
+def readable(flights: Sequence[Flight], timeout_s: float) -> list[Flight]:
+    """Wait for the first answers: the flights that have something, or whose time is over."""
+    poller = select.poll()
+    by_number = {}
+    for flight in flights:
+        number = flight.connection.socket.fileno()
+        by_number[number] = flight
+        if number >= 0:
+            poller.register(number, select.POLLIN)
+    events = poller.poll(timeout_s * 1000)
+    now = time.monotonic()
+    overdue = [
+        flight for number, flight in by_number.items() if number < 0 or flight.deadline <= now
+    ]
+    return overdue + [by_number[number] for number, _ in events]
 
 
 class QuickFetch:

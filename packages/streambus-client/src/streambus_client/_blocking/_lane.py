@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
 from streambus_client._encoding import ProduceTemplate
-from streambus_client._operations import leader, refresh
+from streambus_client._operations import ANSWER_S, leader, refresh
 from streambus_client._producing import partition_count
-from streambus_client.errors import ConnectionLostError
+from streambus_client.errors import ConnectionLostError, RequestTimedOutError
 from streambus_protocol import ApiKey
 
 if TYPE_CHECKING:
@@ -88,17 +89,20 @@ class Lanes:
         address = self._client._run(leader(self._session, where, self._deadline()))
         backoff = self._session.backoff()
         deadline = self._deadline()
+        # Another broker may lead by the time that one which does not answer is given up.
+        patience_s = math.inf if options.retries_max == 0 else ANSWER_S
         while True:
             try:
                 connection = self._pool.connect(
                     address,
                     self._session.cluster.cluster_id,
-                    max(deadline - time.monotonic(), 0.05),
+                    min(patience_s, max(deadline - time.monotonic(), 0.05)),
                 )
                 break
-            except ConnectionLostError:
+            except (ConnectionLostError, RequestTimedOutError):
                 if time.monotonic() >= deadline or options.retries_max == 0:
                     raise
+                patience_s *= 2
                 self._session.cluster.mark_stale(where.topic)
                 time.sleep(backoff.next_wait_s())
                 address = self._client._run(leader(self._session, where, deadline))
