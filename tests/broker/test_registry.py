@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from streambus_broker.metadata.records import ClusterRecord, TopicRecord
 from streambus_broker.metadata.registry import (
     AlterTopic,
+    Changes,
     Command,
     CommandError,
     CreateTopic,
@@ -57,6 +60,12 @@ def test_a_topic_is_created_altered_and_deleted() -> None:
     assert made.cluster.reclaiming == (1, 2)
 
 
+def test_a_topic_that_is_created_again_under_its_own_id_is_there_already() -> None:
+    made = registry(create())
+    assert made.plan(create()) == Changes()
+    assert refused(made, create("u", factor=5)) is ErrorCode.INVALID_REPLICATION_FACTOR
+
+
 def test_partition_ids_are_never_used_again() -> None:
     made = registry(create(), DeleteTopic("t"), Reclaimed((1, 2)), create())
     assert [partition.partition_id for partition in made.topics["t"].partitions] == [3, 4]
@@ -69,7 +78,9 @@ def test_a_start_raises_the_generation() -> None:
 
 def test_what_cannot_be_done_is_refused_and_changes_nothing() -> None:
     made = registry(create())
-    assert refused(made, create()) is ErrorCode.TOPIC_EXISTS
+    assert (
+        refused(made, dataclasses.replace(create(), topic_id=b"j" * 16)) is ErrorCode.TOPIC_EXISTS
+    )
     assert refused(made, create("u", factor=2)) is ErrorCode.INVALID_REPLICATION_FACTOR
     assert refused(made, create("u", partitions=0)) is ErrorCode.INVALID_PARTITIONS
     assert refused(made, create("u", partitions=10_001)) is ErrorCode.INVALID_PARTITIONS

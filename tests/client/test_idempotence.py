@@ -29,6 +29,7 @@ from streambus_client._types import TopicPartition
 from streambus_client.errors import ClientError, ConnectionLostError, InvalidArgumentError
 from streambus_protocol import (
     ErrorCode,
+    FrameDecoder,
     ProducedPartition,
     ProduceResponse,
     ProducerStamp,
@@ -236,11 +237,13 @@ class SwallowingProxy:
 
     Attributes:
         swallowed: how many answers nobody saw.
+        doomed: the next answer of each of these is not seen either.
     """
 
     def __init__(self, port: int, broker_port: int) -> None:
         self.swallowed = 0
         self.loss = 0.0  # the share of answers
+        self.doomed: set[int] = set()
         self._dice = Random(1)
         self._broker_port = broker_port
         self._server = socket.create_server(("127.0.0.1", port))
@@ -266,7 +269,7 @@ class SwallowingProxy:
     def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 20):
-                if answers and self._dice.random() < self.loss:
+                if answers and (self._dice.random() < self.loss or self._is_doomed(data)):
                     self.swallowed += 1
                     break
                 target.sendall(data)
@@ -274,6 +277,14 @@ class SwallowingProxy:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         target.close()
+
+    def _is_doomed(self, data: bytes) -> bool:
+        """Whether these bytes begin with an answer that is not to be seen."""
+        if not self.doomed:
+            return False
+        found = {frame.api for frame in FrameDecoder().receive(data)} & self.doomed
+        self.doomed -= found
+        return bool(found)
 
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)

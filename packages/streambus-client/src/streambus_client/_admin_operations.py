@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from streambus_client._addresses import Address
@@ -55,8 +56,16 @@ def create_topic(
     validate_only: bool,
     deadline: float,
 ) -> Operation[None]:
-    """Create a topic, or say whether it could be."""
-    new = NewTopic(name, partitions, replication_factor, dict(config))
+    """Create a topic, or say whether it could be.
+
+    The topic's id is drawn here, so that an attempt whose answer was lost is not taken for somebody
+    else's topic. The time is in it because a seeded client repeats its dice, and must not take the
+    topic of an earlier run for its own.
+    """
+    drawn = session.options.random.randbytes(16)
+    seed = drawn + repr((session.clock(), name)).encode()
+    topic_id = hashlib.blake2b(seed, digest_size=16).digest()
+    new = NewTopic(name, partitions, replication_factor, dict(config), topic_id)
     timeout_ms = _left_ms(session, deadline)
     request = CreateTopicsRequest((new,), timeout_ms, validate_only)
     yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
@@ -65,9 +74,13 @@ def create_topic(
 def delete_topic(
     session: Session, name: str, validate_only: bool, deadline: float
 ) -> Operation[None]:
-    """Delete a topic with all its records, or say whether it could be."""
+    """Delete a topic with all its records, or say whether it could be.
+
+    One that is unknown once an earlier attempt may have been carried out is gone, as was wanted.
+    """
     request = DeleteTopicsRequest((name,), _left_ms(session, deadline), validate_only)
-    yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
+    done = None if validate_only else ErrorCode.UNKNOWN_TOPIC
+    yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline, done)
     if not validate_only:
         session.cluster.topics.pop(name, None)
 
@@ -80,7 +93,10 @@ def alter_topic(
     validate_only: bool,
     deadline: float,
 ) -> Operation[None]:
-    """Change a topic, whole or not at all, or say whether it could be."""
+    """Change a topic, whole or not at all, or say whether it could be.
+
+    To ask twice for the same change, because the first answer was lost, changes nothing more.
+    """
     change = TopicAlteration(name, partitions, dict(config))
     request = AlterTopicsRequest((change,), _left_ms(session, deadline), validate_only)
     yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline)
@@ -210,9 +226,21 @@ def at_controller(
     subject: str,
     code_of: Callable[[Any], tuple[int, str | None]],
     deadline: float,
+    done_code: int | None = None,
 ) -> Operation[Any]:
-    """Put a request to the controller, following it where it moves, until the deadline."""
+    """Put a request to the controller, following it where it moves, until the deadline.
+
+    Args:
+        session: Of the client.
+        request: What is asked, the same at every attempt.
+        subject: What it is about, for errors.
+        code_of: Finds the code and the detail in an answer.
+        deadline: Seconds.
+        done_code: The refusal that says, after an attempt that may have been carried out, that it
+            was.
+    """
     backoff = session.backoff()
+    uncertain = False
     while True:
         if session.cluster.controller not in session.cluster.brokers:
             yield from refresh(session, (), deadline)
@@ -228,11 +256,13 @@ def at_controller(
             try:
                 answer = yield Call(address, request, timeout_s)
                 code, detail = code_of(answer)
-                if not code:
+                if not code or (uncertain and code == done_code):
                     return answer
                 failure = error_for(code, subject, detail or "")
+                uncertain |= code == ErrorCode.REQUEST_TIMED_OUT
             except ClientError as error:
                 failure = error
+                uncertain = True
         now = session.clock()
         if not failure.retriable or now >= deadline:
             raise failure

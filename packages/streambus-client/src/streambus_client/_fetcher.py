@@ -173,7 +173,8 @@ class Fetcher:
         """How long connecting to a broker may take: others may be asked instead, and then again."""
         backoff = self._node_backoffs.get(node)
         failures = 0 if backoff is None else min(backoff.failures, 10)
-        return min(self._session.options.connect_timeout_s, ANSWER_S * 2**failures)
+        patience_s: float = ANSWER_S * 2**failures
+        return min(self._session.options.connect_timeout_s, patience_s)
 
     def overdue_s(self) -> float:
         """How long after it was asked a broker is overdue."""

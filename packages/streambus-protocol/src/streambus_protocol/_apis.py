@@ -75,7 +75,7 @@ APIS: dict[int, Api] = {
         Api(ApiKey.PRODUCE, 0, 0, m.ProduceRequest, m.ProduceResponse),
         Api(ApiKey.FETCH, 0, 1, m.FetchRequest, m.FetchResponse),
         Api(ApiKey.LIST_OFFSETS, 0, 0, m.ListOffsetsRequest, m.ListOffsetsResponse),
-        Api(ApiKey.CREATE_TOPICS, 0, 0, m.CreateTopicsRequest, m.CreateTopicsResponse),
+        Api(ApiKey.CREATE_TOPICS, 0, 1, m.CreateTopicsRequest, m.CreateTopicsResponse),
         Api(ApiKey.DELETE_TOPICS, 0, 0, m.DeleteTopicsRequest, m.DeleteTopicsResponse),
         Api(ApiKey.ALTER_TOPICS, 0, 0, m.AlterTopicsRequest, m.AlterTopicsResponse),
         Api(ApiKey.DESCRIBE_TOPICS, 0, 0, m.DescribeTopicsRequest, m.DescribeTopicsResponse),

@@ -226,12 +226,17 @@ class ListOffsetsResponse(NamedTuple):
 
 
 class NewTopic(NamedTuple):
-    """A topic to create. ``replication_factor`` -1: the cluster's default."""
+    """A topic to create. ``replication_factor`` -1: the cluster's default.
+
+    ``topic_id``: 16 bytes that no other topic has; none: the broker draws them. Who asks again,
+    because it was not answered, says the same ones: if its topic was made by then, that is fine.
+    """
 
     name: str
     partitions: Int32
     replication_factor: Int16
     config: dict[str, str]
+    topic_id: Annotated[bytes, Since(1)] = b""
 
 
 class CreateTopicsRequest(NamedTuple):

@@ -144,7 +144,7 @@ class TopicsApi:
         node = self._node
         command = CreateTopic(
             topic.name,
-            node.random.randbytes(16),
+            self._id_of(topic),
             node.default_partitions() if topic.partitions == -1 else topic.partitions,
             node.default_replication_factor()
             if topic.replication_factor == -1
@@ -159,6 +159,22 @@ class TopicsApi:
             node.logger.info(
                 "create_topic", "topic created", topic=topic.name, partitions=command.partitions
             )
+
+    def _id_of(self, topic: NewTopic) -> bytes:
+        """The id that a topic is to have.
+
+        Raises:
+            CommandError: It is not 16 bytes, or another topic's.
+        """
+        wanted = topic.topic_id
+        if not wanted:
+            return self._node.random.randbytes(16)
+        known = self._node.registry.topics.values()
+        taken = any(each.topic_id == wanted and each.name != topic.name for each in known)
+        if len(wanted) != 16 or taken:
+            problem = "is another topic's" if taken else f"has {len(wanted)} bytes, not 16"
+            raise CommandError(ErrorCode.INVALID_REQUEST, f"the id for {topic.name!r} {problem}")
+        return wanted
 
     async def _create_default(self, name: str) -> None:
         node = self._node

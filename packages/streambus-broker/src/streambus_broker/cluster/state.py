@@ -271,6 +271,8 @@ class ClusterState(Registry):
         return ClusterChanges(settings=settings)
 
     def _create_placed(self, command: CreateTopic) -> ClusterChanges:
+        if self.is_made(command):  # whatever brokers there are by now
+            return ClusterChanges()
         brokers = tuple(load.broker_id for load in self.loads())
         factor = command.replication_factor
         if factor == -1:  # an earlier release left the choice to the time of carrying it out

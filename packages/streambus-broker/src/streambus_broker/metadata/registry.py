@@ -153,6 +153,8 @@ class Registry:
 
     def _create(self, command: CreateTopic) -> Changes:
         check_topic_name(command.name)
+        if self.is_made(command):
+            return Changes()
         if command.name in self.topics:
             raise CommandError(
                 ErrorCode.TOPIC_EXISTS,
@@ -169,6 +171,11 @@ class Registry:
         partitions = self._new_partitions(command.partitions, factor, command.brokers)
         topic = TopicRecord(command.name, command.topic_id, partitions, dict(command.overrides))
         return Changes(topics=(topic,), cluster=self._after(command.partitions))
+
+    def is_made(self, command: CreateTopic) -> bool:
+        """Whether this very command was carried out before: its answer was lost."""
+        known = self.topics.get(command.name)
+        return known is not None and known.topic_id == command.topic_id
 
     def _alter(self, command: AlterTopic) -> Changes:
         topic = self._existing(command.name)
