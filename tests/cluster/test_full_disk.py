@@ -26,7 +26,7 @@ from streambus_raft import (
     new_membership,
 )
 from streambus_raft.errors import StorageFullError
-from streambus_storage import LSMTree, Options
+from streambus_storage import LSMTree, Options, StorageIOError, WriteStallError
 from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
 from tests.cluster.calm import CalmCluster
 
@@ -257,6 +257,25 @@ def test_a_leader_whose_disk_hangs_hands_over_until_it_answers() -> None:
             )
             await producer.send(TOPIC, b"after", partition=led)
             assert host.starts == 1
+
+    cluster.run(script)
+
+
+def test_a_stall_of_a_followers_storage_is_no_failure() -> None:
+    """A failure of its own is: it stays until a trial has passed, which nothing else tells it."""
+    cluster = CalmCluster(9)
+
+    async def script() -> None:
+        await cluster.ready()
+        broker = cluster.hosts.all[0].broker
+        assert broker is not None
+        stall = WriteStallError(1.0, "compaction is behind")
+        code, _ = broker.node.storage_failed("follow", stall)
+        assert code.retriable
+        assert broker.health().ready
+        broker.node.storage_failed("read", StorageIOError("/x", "read", OSError(errno.EIO, "no")))
+        assert not broker.health().ready
+        await cluster.until(lambda: broker.health().ready, "a trial has passed")
 
     cluster.run(script)
 

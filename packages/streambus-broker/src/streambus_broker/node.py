@@ -237,6 +237,8 @@ class Node:
     def storage_failed(self, operation: str, error: StorageError) -> tuple[ErrorCode, str]:
         """Take note of a failed write; give the error code and the sentence for the client."""
         self.storage_errors += 1
+        if isinstance(error, WriteStallError):  # flush or compaction is behind: nothing is broken
+            return storage_code(error), str(error)
         if self.storage_error is None or type(self.storage_error) is not type(error):
             logger, problem = self.storage_logger, str(error)
             logger.error(operation, "storage failed", category="storage", error=problem)
