@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from streambus_client.errors import TopicExistsError, TopicNotFoundError
@@ -11,15 +9,12 @@ from streambus_protocol import ApiKey
 from tests.client.both import SHELLS, Shell, ready, run_on
 from tests.client.test_idempotence import SwallowingProxy, proxied
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 __all__ = ["proxied"]  # the fixture
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_changes_of_topics_whose_answer_was_lost_are_made_once(
-    shell: str, proxied: Iterator[tuple[SwallowingProxy, str]]
+    shell: str, proxied: tuple[SwallowingProxy, str]
 ) -> None:
     proxy, address = proxied
 
