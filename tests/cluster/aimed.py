@@ -132,7 +132,7 @@ class AimedTroubles:
 
     async def _hand_over(self) -> None:
         former: list[Host] = []
-        for _ in range(self._random.choice((1, 1, 2))):
+        for _ in range(self._random.choice((1, 2))):
             found = self._subject()
             if found is None:
                 return
@@ -146,8 +146,6 @@ class AimedTroubles:
 
             if not await self._until(is_there, 0.5):
                 return
-            if self._random.random() < 0.5:
-                break
         now = self._controller()
         candidates = [each for each in self.hosts.all if now is None or each is not now[0]]
         sleeper = former[-1] if self._random.random() < 0.6 else self._random.choice(candidates)
@@ -223,12 +221,13 @@ class AimedTroubles:
         if found is None:
             return
         leader, clients = found[0].name, self._process.host
-        network = self.simulation.network
-        network.slow(clients, leader, self._random.uniform(1.5, 2.5))
+        network, late_s = self.simulation.network, self._random.uniform(1.6, 2.2)
+        network.slow(clients, leader, late_s)
 
         async def hurry() -> None:
             await asyncio.sleep(self._random.choice((0.05, 0.3)))
             network.slow(clients, leader, 0.0)
+            await asyncio.sleep(late_s)  # a run does not end before
 
         self._later(hurry())
 

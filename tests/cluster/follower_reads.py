@@ -1,6 +1,7 @@
 """What consumers may be given, and by whom, with followers that serve them.
 
 - Nobody is given a record that is not committed: that lies beyond every high watermark there is.
+- A leader sends consumers only to a follower that holds what they ask for, as far as it knows.
 - A follower that serves is at most `STALE_S` behind what the latest leader knows to be committed;
   one that is out of touch refuses.
 """
@@ -10,11 +11,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from streambus_broker.api.fetch import NO_REPLICA
 from tests.support.history import CheckFailedError
 
 if TYPE_CHECKING:
     from streambus_broker.cluster.broker import ClusterBroker
     from streambus_broker.cluster.replica import Replica
+    from streambus_broker.log.partition import PartitionLog
     from tests.cluster.hosts import Host, Hosts
     from tests.support.history import History
 
@@ -29,6 +32,9 @@ class FollowerReads:
     Args:
         hosts: The brokers.
         history: What clients know; asks here whether a record may be read.
+
+    Attributes:
+        problem: To whom a consumer was sent in vain; the next look raises it.
     """
 
     def __init__(self, hosts: Hosts, history: History) -> None:
@@ -36,12 +42,33 @@ class FollowerReads:
         self._history = history
         self._marks: dict[int, tuple[int, deque[tuple[float, int]]]] = {}
         self._served: dict[ClusterBroker, int] = {}
+        self.problem: str | None = None
         history.committed = self.committed
 
     @property
     def served(self) -> int:
         """Answers with records that followers gave."""
         return sum(self._served.values())
+
+    def attach(self, host: Host) -> None:
+        """Look at whom a broker sends its consumers to from now on."""
+        assert host.broker is not None
+        node, api = host.broker.node, host.broker.apis.fetch
+        closer = api.closer
+
+        def watched(log: PartitionLog, offset: int, rack: str) -> int:
+            chosen: int = closer(log, offset, rack)
+            if chosen != NO_REPLICA:
+                leading = node.replicas[log.partition_id].leading
+                known = None if leading is None else leading.followers.get(chosen)
+                if known is None or known.fetched < offset:
+                    self.problem = (
+                        f"broker {host.node_id} sends a consumer of {log} at {offset} to broker"
+                        f" {chosen}, which holds less"
+                    )
+            return chosen
+
+        api.closer = watched  # type: ignore[method-assign]  # of this one broker
 
     def committed(self, partition: int) -> int:
         """Up to where a partition is committed, as some living broker knows now."""
@@ -61,6 +88,8 @@ class FollowerReads:
         Raises:
             CheckFailedError: It would serve what is long out of date.
         """
+        if self.problem is not None:
+            raise CheckFailedError(self.problem)
         assert host.broker is not None
         self._served[host.broker] = host.broker.apis.fetch.follower_reads  # type: ignore[attr-defined]  # a cluster's
         now_s, known = self._hosts.simulation.loop.time(), replica.stored.log.high_watermark

@@ -366,27 +366,11 @@ _LOGS = [
         "a leader serves followers of another epoch",
     ),
     Mutant(
-        "progress-of-old-epoch-counts",
-        "cluster.replica_sessions",
-        "            if position.leader_epoch != leader_epoch or (\n"
-        "                replica.stored.log.leader_epoch != leader_epoch\n            ):\n"
-        "                continue\n",
-        "",
-        "what a follower synced in an earlier epoch counts in this one",
-    ),
-    Mutant(
         "old-session-undoes-new",
         "cluster.replica_sessions",
         "            self._end_all_of(request.broker_id)\n",
         "",
         "a follower's older connection goes on beside its newer one",
-    ),
-    Mutant(
-        "stranger-fetches",
-        "cluster.replica_sessions",
-        "        if record.incarnation != request.incarnation:\n",
-        "        if False:\n",
-        "a fetch of a broker's former life counts",
     ),
     Mutant(
         "answer-of-old-position-appended",
@@ -461,14 +445,6 @@ _PRODUCERS = [
         "a batch that its producer has given up is appended when it arrives late",
     ),
     Mutant(
-        "sequence-gap-accepted",
-        "log.producers",
-        "    raise SequenceError(\n        ErrorCode.OUT_OF_ORDER_SEQUENCE,\n",
-        "    if epoch == known.epoch:\n        return None\n"
-        "    raise SequenceError(\n        ErrorCode.OUT_OF_ORDER_SEQUENCE,\n",
-        "a batch is appended although the one before it is missing",
-    ),
-    Mutant(
         "producer-ids-given-twice",
         "cluster.state",
         "return ClusterChanges(next_producer_id=first + command.count, answer=first)",
@@ -492,6 +468,13 @@ _FOLLOWER_READS = [
         "            me is not None\n            and replica.follows != NOBODY\n",
         "            True or me is not None\n            and replica.follows != NOBODY\n",
         "a follower serves whether it is in sync, in touch and in session or not",
+    ),
+    Mutant(
+        "leader-redirects-to-lagging",
+        "cluster.closest",
+        "each.rack == rack and each.serving and each.log_end >= offset",
+        "each.rack == rack and each.serving",
+        "a leader sends consumers to a follower that does not hold what they ask for",
     ),
 ]
 

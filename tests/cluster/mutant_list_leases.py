@@ -110,13 +110,6 @@ MOVES = [
         " who are to come in",
     ),
     Mutant(
-        "all-of-a-request-refused",
-        "cluster.in_sync",
-        "            answer.append(0)\n",
-        "            answer.append(1)\n",
-        "a leader takes every in-sync set for refused that the controller has granted",
-    ),
-    Mutant(
         "deletes-in-its-past",
         "cluster.node",
         "        if self.knows_latest:\n            self._remove_records([partition_id])\n",

@@ -280,8 +280,8 @@ class Nemesis(Operators, AimedTroubles):
         others = [each for each in self._names() if each != leader.name]
         ways = [(leader.name, each) for each in others] + [(each, leader.name) for each in others]
         session_s = self.shape.session_ms / 1000
-        if self._random.random() < 0.4:
-            self._later(self._cut_off_clients(leader, session_s * self._random.uniform(0.0, 0.9)))
+        if self._random.random() < 0.5:
+            self._later(self._cut_off_clients(leader, session_s * self._random.uniform(0.1, 0.6)))
         self._later(self._block(ways, session_s * self._random.uniform(0.5, 3.0)))
 
     async def _cut_off_clients(self, leader: Host, after_s: float) -> None:

@@ -129,6 +129,8 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
             kind: weight for kind, weight in SOMETIMES.items()
             if random.random() < 0.5 or kind == ALWAYS[0]
         }  # fmt: skip
+    if factor == 2:
+        troubles["seesaw"] = 3.0
     rough = random.random() < 0.5
     rate = random.choice((8.0, 20.0, 40.0))
     return Shape(

@@ -74,7 +74,7 @@ class Watch:
         self._minimum = hosts.shape.replication_factor // 2 + 1
         self._lapsed: WeakKeyDictionary[ClusterNode, float] = WeakKeyDictionary()
         self._metadata = MetadataWatch()
-        hosts.opened, hosts.heard = self._metadata.attach, self._heard
+        hosts.opened, hosts.heard = self._opened, self._heard
 
     async def run(self) -> None:
         """Look again and again.
@@ -128,6 +128,10 @@ class Watch:
             self._look_beside(host, replica)
         self._look_at_lease(host, node)
         look_at_sessions(host, node)
+
+    def _opened(self, host: Host) -> None:
+        self._metadata.attach(host)
+        self.reads.attach(host)
 
     def _heard(self, host: Host, operation: str, event: str) -> None:
         """A broker logs something: look at what it has just truncated, and whether it is in need.
