@@ -330,6 +330,27 @@ def test_helper_offers_its_core_after_each_slice_and_keeps_to_its_rate(
         assert time.monotonic() - begin > 0.1
 
 
+def test_helper_offers_its_core_while_it_starts_and_is_left_in_peace_afterwards() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "offers = []\n"
+        "os.sched_yield = lambda: offers.append(None)\n"
+        f"{_worker_process._BOOTSTRAP}\n"  # ends at once: nobody has a request
+        "print(len(offers), signal.getitimer(signal.ITIMER_REAL), file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *sys.path],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    offers, timer = ran.stderr.split(maxsplit=1)
+    assert int(offers) > 5
+    assert timer == "(0.0, 0.0)\n"
+
+
 def test_helper_says_what_went_wrong(tmp_path: Path, in_threads: None) -> None:
     options = Options(key_partitioner=_Stranger())
     with LSMTree.open(str(tmp_path / "unable"), options) as tree:

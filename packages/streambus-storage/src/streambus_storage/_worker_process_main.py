@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 from streambus_storage._names import table_path
@@ -38,7 +39,14 @@ So long did an event loop wait for the core on which a helper was at work.
 
 
 class GivesWay(ThreadScheduler):
-    """Pauses for the sake of others end at once if nobody waits for the core."""
+    """Pauses for the sake of others end at once if nobody waits for the core.
+
+    Its time is the processor's: who was kept from working has nothing to give up.
+    """
+
+    def now(self) -> float:
+        """See `Scheduler.now`."""
+        return time.thread_time()
 
     def pause(self, seconds: float) -> None:
         """See `Scheduler.pause`."""
