@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-START_S_MAX = 30.0
+START_S_MAX = 90.0
 
 _numbers = itertools.count()
 

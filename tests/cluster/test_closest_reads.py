@@ -83,7 +83,7 @@ class RackedCluster:
     def metric(self, node: int, name: str) -> float:
         """A counter of one broker."""
         url = f"http://{self._http[node]}/metrics"
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             page = answer.read().decode()
         found = re.search(rf"^streambus_{name} (\S+)$", page, re.MULTILINE)
         assert found is not None, f"{name} is not among the metrics"

@@ -63,12 +63,15 @@ class MetadataMachine:
     Attributes:
         changed: Called with the changes and the topics that were deleted.
         restored: Called on the event loop after a snapshot replaced the state.
+        history_end: The last index that was in the log when this process began. What is applied up
+            to there happened long ago, perhaps: whom it concerned was told then.
     """
 
     def __init__(self, state: ClusterState, logger: Logger) -> None:
         self.state = state
         self.changed: Callable[[Any, list[Any]], None] = lambda _changes, _deleted: None
         self.restored: Callable[[], None] = lambda: None
+        self.history_end = 0
         self._logger = logger
         self._loop = asyncio.get_running_loop()
 
@@ -83,12 +86,13 @@ class MetadataMachine:
         try:
             changes = state.judge(index, command)
         except CommandError as error:
-            if isinstance(command, RegisterBroker):  # whoever operates the others should know, too
+            # Whoever operates the others should know, too.
+            if isinstance(command, RegisterBroker) and index > self.history_end:
                 self._logger.warning("register", error.detail, category="cluster", sparse=True)
             return [int(error.code), error.detail, None, []]
         deleted = [state.topics[name] for name in changes.deleted]
         state.adopt(changes)
-        for warning in changes.warnings:
+        for warning in changes.warnings if index > self.history_end else ():
             self._logger.error("metadata", warning, category="cluster", index=index)
         self.changed(changes, deleted)
         return [0, None, changes.answer, list(changes.warnings)]
@@ -158,6 +162,7 @@ class MetadataGroup:
         )
         storage = TreeLogStorage(tree, random)
         self.storage_id = storage.state().storage_id
+        self.machine.history_end = storage.last_index()
         self.server = RaftServer(
             node_id,
             () if joins else tuple(voters),
