@@ -8,6 +8,8 @@ does not matter. The record is written after each try; who is interrupted goes o
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import hashlib
 import json
@@ -24,6 +26,7 @@ from tests.cluster.mutant_planting import apply
 from tests.cluster.scenario import Scenario
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cluster.mutant import Mutant
@@ -92,20 +95,36 @@ class Record:
     def __init__(self, path: Path, mutants: list[Mutant]) -> None:
         self._path = path
         self.tried = {mutant.name: Tried(change_of(mutant)) for mutant in mutants}
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for name, each in stored.items():
-            if name in self.tried and each["change"] == self.tried[name].change:
-                self.tried[name].tries = [Try(**one) for one in each["tries"]]
+        self._read()
 
     def add(self, mutant: Mutant, outcome: Try) -> None:
-        """Take note of a try; the file is whole at any moment."""
-        self.tried[mutant.name].tries.append(outcome)
-        self._write()
+        """Take note of a try; the file is whole at any moment, whoever else writes into it."""
+        with self._alone():
+            self._read()
+            self.tried[mutant.name].tries.append(outcome)
+            self._write()
 
     def forget(self, mutant: Mutant) -> None:
         """Drop the tries of a mutant, as after a change of the simulator."""
-        self.tried[mutant.name].tries = []
-        self._write()
+        with self._alone():
+            self._read()
+            self.tried[mutant.name].tries = []
+            self._write()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _read(self) -> None:
+        stored = json.loads(self._path.read_text("utf-8")) if self._path.exists() else {}
+        for name, each in stored.items():
+            if name in self.tried and each["change"] == self.tried[name].change:
+                self.tried[name].tries = [Try(**one) for one in each["tries"]]
 
     def _write(self) -> None:
         stored = [
@@ -131,9 +150,6 @@ def attempt(mutant: Mutant, number: int, cpu_s: float) -> Try:
         mutant: What to plant.
         number: Of the try.
         cpu_s: How much CPU time it may use.
-
-    Raises:
-        ChildProcessError: The process ended without a word.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -149,8 +165,8 @@ def attempt(mutant: Mutant, number: int, cpu_s: float) -> Try:
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
     os.waitpid(child, 0)
-    if not told:
-        raise ChildProcessError(f"a try of {mutant.name} ended without a word")
+    if not told:  # it was killed, or could not plant the bug and has said why
+        return Try(number, found=False, cpu_s=cpu_s, seeds=0, how="ended without a word")
     return Try(**json.loads(told))
 
 

@@ -7,9 +7,9 @@ a promise broken, a cluster that cannot settle, or an error that nobody handles.
 
 With ``--tries K`` there are K independent tries of each, those that are recorded already included;
 a mutant is given up as soon as it cannot come to 95 % any more. Each try goes into the record,
-``docs/cluster-mutants.json``, at once: whoever is interrupted gives the same command again.
-``--table`` makes the table in ``docs/cluster-mutants.md`` of it. Without ``--tries``, each is tried
-once and nothing is written.
+``docs/cluster-mutants.json``, at once: whoever is interrupted gives the same command again, and
+several may work at the same time, each at its ``--part``. ``--table`` makes the table in
+``docs/cluster-mutants.md`` of it. Without ``--tries``, each is tried once and nothing is written.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--again", action="store_true", help="drop what is recorded of them")
     parser.add_argument("--table", action="store_true", help="write the table, try nothing")
     parser.add_argument("--first", type=int, default=1, help="number of the first try")
+    parser.add_argument("--part", default="1/1", help="2/3: every third from the second on")
     parser.add_argument("--cpu", type=float, default=CPU_SECONDS_MAX, help="CPU s of a try")
     options = parser.parse_args(arguments)
     record = Record(options.record, MUTANTS)
@@ -93,7 +94,8 @@ def main(arguments: list[str]) -> int:
     missed = []
     for mutant in MUTANTS:
         source_of(mutant.module)  # before anything changes
-    for mutant in [by_name[name] for name in options.names] or MUTANTS:
+    part, parts = map(int, options.part.split("/"))
+    for mutant in ([by_name[name] for name in options.names] or MUTANTS)[part - 1 :: parts]:
         if options.tries is None:
             tried = Tried("", [attempt(mutant, options.first, options.cpu)])
         else:
