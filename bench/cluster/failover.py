@@ -1,4 +1,8 @@
-"""The leader is killed with SIGKILL: until the next record is acknowledged by all in sync."""
+"""The leader is killed with SIGKILL: until the next record is acknowledged by all in sync.
+
+And it is paused with SIGSTOP, which leaves its connections open: until a consumer that waited for
+its answer has the next record.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.cluster.running import busiest, cluster, send_somehow, wait_whole
+from bench.cluster.running import TOPIC, busiest, cluster, send_somehow, wait_whole
 from bench.report import Row, Sample, at_most
-from streambus_client import Producer
+from streambus_client import Consumer, Producer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from streambus_broker.demo.cluster import ClusterProcesses
 
 DELIVERY_TIMEOUT_MS = 60_000
+_WAITS_S = 1.0
 
 
 class Kill(NamedTuple):
@@ -48,6 +53,28 @@ def kill_leader(brokers: ClusterProcesses) -> Kill:
     return Kill(gap_s, time.monotonic() - began_s, leader.controls)
 
 
+def pause_leader(brokers: ClusterProcesses) -> float:
+    """Pause the broker that leads most; seconds until a consumer has read on from another one."""
+    leader = busiest(brokers)
+    server = brokers.servers[leader.node]
+    others = ",".join(each.address for node, each in brokers.servers.items() if node != leader.node)
+    with Consumer(brokers.address, start="latest") as consumer:
+        consumer.assign([(TOPIC, leader.partition)])
+        consumer.poll(timeout=_WAITS_S)
+        began_s = time.monotonic()
+        server.pause()
+        try:
+            with Producer(others, delivery_timeout_ms=DELIVERY_TIMEOUT_MS) as producer:
+                send_somehow(producer, leader.partition)
+            while not consumer.poll(timeout=1.0):
+                pass
+            gap_s = time.monotonic() - began_s
+        finally:
+            server.resume()
+    wait_whole(brokers)
+    return gap_s
+
+
 def rows(kills: int) -> tuple[list[Row], list[Kill]]:
     """Median and longest over some kills, and each of them."""
     with (
@@ -55,7 +82,16 @@ def rows(kills: int) -> tuple[list[Row], list[Kill]]:
         cluster(directory) as brokers,
     ):
         made = [kill_leader(brokers) for _ in range(kills)]
-    return gap_rows("", made), made
+        paused = Sample(tuple(pause_leader(brokers) for _ in range(kills // 4)))
+    found = gap_rows("", made)
+    if paused.values:
+        what = "leader paused until a consumer has the next record"
+        found += [
+            Row(f"{what}, median", paused.median, "s", note=f"of {len(paused.values)}",
+                sample=paused),
+            Row(f"{what}, max", paused.high, "s", target=at_most(3.0)),
+        ]  # fmt: skip
+    return found, made
 
 
 def gap_rows(prefix: str, kills: Sequence[Kill]) -> list[Row]:

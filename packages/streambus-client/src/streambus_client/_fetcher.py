@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from streambus_client._cluster import NO_NODE
 from streambus_client._open_batch import OpenBatch
-from streambus_client._operations import ANSWER_S
+from streambus_client._operations import ANSWER_S, connect_patience_s
 from streambus_client._partition_reader import PartitionReader
 from streambus_client._read_place import ReadPlace
 from streambus_client._types import Record
@@ -172,8 +172,7 @@ class Fetcher:
     def connect_timeout_s(self, node: int) -> float:
         """How long connecting to a broker may take: others may be asked instead, and then again."""
         backoff = self._node_backoffs.get(node)
-        failures = 0 if backoff is None else min(backoff.failures, 10)
-        patience_s: float = ANSWER_S * 2**failures
+        patience_s = connect_patience_s(0 if backoff is None else backoff.failures)
         return min(self._session.options.connect_timeout_s, patience_s)
 
     def overdue_s(self) -> float:

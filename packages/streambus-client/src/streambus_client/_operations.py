@@ -40,6 +40,19 @@ ANSWER_S = 1.0
 others are asked, and it is given twice as long the next time."""
 
 
+_QUICK_CONNECTS = 3
+
+
+def connect_patience_s(failures: int) -> float:
+    """How long connecting to a leader may take after so many failures, in seconds.
+
+    A leader that is paused has a successor within a failover: the first attempts are short, those
+    after it give a slow network twice as long each time.
+    """
+    patience_s: float = ANSWER_S * 2 ** min(max(failures - _QUICK_CONNECTS + 1, 0), 10)
+    return patience_s
+
+
 class Call(NamedTuple):
     """Send ``request`` to ``address`` and give back the answer's message.
 
@@ -221,7 +234,7 @@ def at_leader(
         left_s = max(deadline - session.clock(), 0.001)
         try:
             timeout_s = min(session.options.request_timeout_s, left_s)
-            connect_s = math.inf if retries_max == 0 else ANSWER_S * 2 ** min(attempts - 1, 10)
+            connect_s = math.inf if retries_max == 0 else connect_patience_s(attempts - 1)
             answer = yield Call(address, request, timeout_s, answered, connect_s)
             code, detail = code_of(answer)
             if not code:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from streambus_client._encoding import ProduceTemplate
-from streambus_client._operations import ANSWER_S, leader, refresh
+from streambus_client._operations import connect_patience_s, leader, refresh
 from streambus_client._producing import partition_count
 from streambus_client.errors import ConnectionLostError, RequestTimedOutError
 from streambus_protocol import ApiKey
@@ -90,19 +90,20 @@ class Lanes:
         backoff = self._session.backoff()
         deadline = self._deadline()
         # Another broker may lead by the time that one which does not answer is given up.
-        patience_s = math.inf if options.retries_max == 0 else ANSWER_S
+        failures = 0
         while True:
+            hurry_s = math.inf if options.retries_max == 0 else connect_patience_s(failures)
             try:
                 connection = self._pool.connect(
                     address,
                     self._session.cluster.cluster_id,
-                    min(patience_s, max(deadline - time.monotonic(), 0.05)),
+                    min(hurry_s, max(deadline - time.monotonic(), 0.05)),
                 )
                 break
             except (ConnectionLostError, RequestTimedOutError):
                 if time.monotonic() >= deadline or options.retries_max == 0:
                     raise
-                patience_s *= 2
+                failures += 1
                 self._session.cluster.mark_stale(where.topic)
                 time.sleep(backoff.next_wait_s())
                 address = self._client._run(leader(self._session, where, deadline))
