@@ -182,15 +182,24 @@ class Broker:
             "start",
             "broker started",
             address=self.address,
-            cluster_id=node.registry.cluster.cluster_id,
             node_id=config.node_id,
-            topics=len(node.registry.topics),
-            partitions=len(node.logs),
+            **self._found(),
             took_ms=round((time.perf_counter() - began_s) * 1000, 1),
         )
         tasks.start_soon(self._observe, listener)
         if config.tracing != OFF:
             tasks.start_soon(self._trace)
+
+    def _found(self) -> dict[str, Any]:
+        """What the metadata holds at the start; one of a cluster has yet to apply it."""
+        registry = self.node.registry
+        if not registry.cluster.cluster_id:
+            return {}
+        return {
+            "cluster_id": registry.cluster.cluster_id,
+            "topics": len(registry.topics),
+            "partitions": len(self.node.logs),
+        }
 
     # What a broker of a cluster does otherwise: see `streambus_broker.cluster.broker`.
 
