@@ -119,6 +119,12 @@ def test_a_voter_with_another_disk_is_demoted_and_wished_back() -> None:
     assert votes.next_step(state, lonely) == NOTHING
 
 
+def test_a_registered_broker_takes_part() -> None:
+    """The second half of its removal came after it had joined anew."""
+    taken_in = Step(changes=(Change(ChangeKind.LEARNER, NodeId(4)),))
+    assert votes.next_step(state_of(4), status((1, 2, 3))) == taken_in
+
+
 def test_a_learner_with_another_disk_starts_afresh() -> None:
     """It joined anew while the group still had its former self, by that one's storage."""
     seen = status((1, 2, 3), (4,), b4=member(foreign=True))

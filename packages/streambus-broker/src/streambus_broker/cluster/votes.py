@@ -8,6 +8,8 @@ Rules:
   without it, it becomes a learner, and a voter again when it has caught up.
 - So does a learner, which had no vote to forget: else one that was removed, and joined anew before
   the group had let it go, would never count as one that answers.
+- A broker that is registered takes part: one that joined anew while its removal was being carried
+  out may have been taken out of the group after it had registered.
 - No step leaves voters of whom a majority cannot be reached.
 - Of a broker that is being replaced the successor takes the vote, in one change of the group; then
   the broker is removed. The controller hands control over before that happens to itself.
@@ -111,6 +113,8 @@ def _wish(status: Status, broker: BrokerRecord) -> Step:
     """Bring a broker's role nearer to what is wished."""
     number, membership = NodeId(broker.broker_id), status.membership
     known = status.members.get(number)
+    if number not in membership.members():
+        return Step(changes=(Change(ChangeKind.LEARNER, number),))
     if known is not None and known.foreign and number in membership.voters:
         if broker.vote is None:
             return Step(command=c.SetVote(number, wanted=True))
