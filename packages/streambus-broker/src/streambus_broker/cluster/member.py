@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.05
 _CONTROL_S = 0.05
+_IDLE_S = 1.0
+"""Of whoever is not the controller: it is woken when the leader changes."""
 _STEP_S = 0.5
 _AWAY_S = 5.0
 """A removed broker that joins anew has answered by then; it must not be taken for its old self."""
@@ -362,7 +364,8 @@ class Member:
         node, group = self._node, self._group
         balanced_s = stepped_s = node.steady_s()
         while True:
-            await _set_or_later(self._control_due, _CONTROL_S)
+            pause_s = _CONTROL_S if group.is_controller else _IDLE_S
+            await _set_or_later(self._control_due, pause_s)
             now_s = node.steady_s()
             if not group.is_controller:
                 self._leave_office()
@@ -482,8 +485,14 @@ class Member:
 
 
 async def _set_or_later(event: asyncio.Event, timeout_s: float) -> None:
-    """Wait until an event is set, and clear it; or until the time is over."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
+    """Wait until an event is set, and clear it; or until the time is over.
+
+    By a timer that sets it: a timeout, which cancels, costs several times as much, and this waits
+    as long as the broker lives.
+    """
+    timer = asyncio.get_running_loop().call_later(timeout_s, event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()
     event.clear()
