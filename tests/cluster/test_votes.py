@@ -128,7 +128,7 @@ def test_a_registered_broker_takes_part() -> None:
 def test_a_learner_with_another_disk_starts_afresh() -> None:
     """It joined anew while the group still had its former self, by that one's storage."""
     seen = status((1, 2, 3), (4,), b4=member(foreign=True))
-    afresh = Step(changes=(Change(ChangeKind.LEARNER, NodeId(4)),))
+    afresh = Step(changes=(Change(ChangeKind.REMOVE, NodeId(4)),))  # and taken in again
     assert votes.next_step(state_of(4), seen) == afresh
     assert votes.next_step(state_of(4), status((1, 2, 3), (4,))) == NOTHING
 
