@@ -114,13 +114,13 @@ def _wish(status: Status, broker: BrokerRecord) -> Step:
     number, membership = NodeId(broker.broker_id), status.membership
     known = status.members.get(number)
     if number not in membership.members():
-        return Step(changes=(Change(ChangeKind.LEARNER, number),))
+        return _unless_harmful(status, Change(ChangeKind.LEARNER, number))
     if known is not None and known.foreign and number in membership.voters:
         if broker.vote is None:
             return Step(command=c.SetVote(number, wanted=True))
         return _unless_harmful(status, Change(ChangeKind.LEARNER, number))
     if known is not None and known.foreign and number in membership.learners:
-        return Step(changes=(Change(ChangeKind.REMOVE, number),))  # and taken in again
+        return _unless_harmful(status, Change(ChangeKind.REMOVE, number))  # and taken in again
     if broker.vote and number in membership.learners and _is_near(status, number):
         return _unless_harmful(status, Change(ChangeKind.VOTER, number))
     if broker.vote is False and number in membership.voters:
