@@ -185,8 +185,7 @@ class View:
         """Capture ``state``. Call under the tree's write lock; ``ordered``: it will be scanned."""
         self.sequence = sequence
         self.tables = state.tables
-        if ordered:
-            state.active.catch_up()  # the others will be flushed soon
+        state.active.catch_up()  # the others will be flushed soon
         self.memtables = [
             MemView(memtable, memtable.intervals, memtable.ordered() if ordered else None)
             for memtable in state.memtables
