@@ -391,6 +391,15 @@ def test_helper_ends_when_its_tree_goes_in_the_middle(tmp_path: Path, in_threads
             process.wait(30)
 
 
+def test_helper_is_not_asked_for_a_segment_that_may_still_grow(tmp_path: Path) -> None:
+    with LSMTree.open(str(tmp_path / "tree")) as tree:
+        for number in range(COUNT):
+            tree.put(b"%05d" % number, b"v")
+        assert tree._flusher._job(tree._store.present().active) is None
+        tree.flush()
+        assert len(list(tree.scan())) == COUNT
+
+
 def test_full_disk_is_told_by_the_helper(
     tmp_path: Path, in_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
