@@ -89,6 +89,7 @@ class Host:
         wiped: Whether its disk was emptied at some time.
         removed: How often it was told that it was removed; it was emptied then, and joins anew.
         skew_ms: What its wall clock is ahead.
+        rate: How fast its steady clock runs, 1 for as time does.
         lowest: By partition, what its high watermark may not fall below.
         read_without_lease: Whether its broker, as a leader, gave records to clients although its
             lease was over.
@@ -107,6 +108,7 @@ class Host:
         self.wiped = False
         self.removed = 0
         self.skew_ms = 0
+        self.rate = 1.0
         self.starts = 0
         self.stopping = asyncio.Event()
         self.lowest: dict[object, int] = {}
@@ -151,6 +153,8 @@ class Hosts:
             each: Host(each, joins=each > shape.voters) for each in range(1, shape.brokers + 1)
         }
         self.all = list(self.hosts.values())
+        for host in self.all:
+            host.rate += simulation.random.choice((-1, 0, 1)) * shape.drift
         self.bootstrap = ",".join(f"{host.name}:{PORT}" for host in self.all)
         self.rebuilding: Host | None = None
         self.opened: Callable[[Host], None] = lambda _: None
@@ -227,7 +231,13 @@ class Hosts:
         def scheduler() -> SimulatedScheduler:
             return SimulatedScheduler(random.getrandbits(32), clock=SimulatedClock(), defer=later)
 
-        doors = Doors(host.process.wall_clock_ms, random, host.disk, scheduler)
+        doors = Doors(
+            host.process.wall_clock_ms,
+            random,
+            host.disk,
+            scheduler,
+            steady_s=lambda: loop.time() * host.rate,
+        )
 
         def heard(operation: str, event: str) -> None:
             self.heard(host, operation, event)

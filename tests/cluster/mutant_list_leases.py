@@ -27,6 +27,13 @@ LEASES = [
         "a lease is counted from the answer to a heartbeat, however late that comes",
     ),
     Mutant(
+        "lease-without-a-margin",
+        "cluster.lease",
+        "asked_s + lasts_s * (1 - DRIFT))\n",
+        "asked_s + lasts_s)\n",
+        "a lease is as long as the session, although clocks may run apart",
+    ),
+    Mutant(
         "lease-by-the-wall-clock",
         "cluster.member",
         "        asked_s = node.steady_s()\n        try:\n            answer",

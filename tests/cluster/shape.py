@@ -81,6 +81,7 @@ class Shape:
         session_ms: The brokers' broker_session_ms.
         lag_ms_max: The brokers' replica_lag_ms_max.
         memtable_bytes: Of the brokers' data trees.
+        drift: By what share of the time brokers' clocks run fast or slow, at most.
     """
 
     voters: int
@@ -99,6 +100,7 @@ class Shape:
     session_ms: int
     lag_ms_max: int
     memtable_bytes: int
+    drift: float
 
     @property
     def brokers(self) -> int:
@@ -157,6 +159,7 @@ def draw(random: Random, duration_s: float | None = None) -> Shape:
         session_ms=random.choice((400, 800)),
         lag_ms_max=random.choice((300, 1000)),
         memtable_bytes=random.choice((64 * 1024, 1 << 20)),
+        drift=random.choice((0.0, 0.0, 0.05)),
     )
 
 
