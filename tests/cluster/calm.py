@@ -24,6 +24,7 @@ def calm(voters: int = 3, joined: int = 0) -> Shape:
         client_racks=(), duration_s=0.0, spacing_s=1.0, patience=0.0, looks=0.0, troubles={},
         faults=Faults(), sync_s_max=0.002, session_ms=800, lag_ms_max=1000,
         memtable_bytes=64 * 1024,
+        drift=0.0,
     )  # fmt: skip
 
 
