@@ -143,6 +143,7 @@ class Hosts:
         bootstrap: Where clients begin.
         rebuilding: Whose disk was damaged or emptied, until all is in sync again: one at a time.
         opened: Told of each broker when it is open.
+        given: Told of a log that clients are about to be given something of, and at which broker.
         heard: Told what a broker logs: its operation, and the event.
     """
 
@@ -158,6 +159,7 @@ class Hosts:
         self.bootstrap = ",".join(f"{host.name}:{PORT}" for host in self.all)
         self.rebuilding: Host | None = None
         self.opened: Callable[[Host], None] = lambda _: None
+        self.given: Callable[[ClusterNode, PartitionLog], None] = lambda _node, _log: None
         self.heard: Callable[[Host, str, str], None] = lambda _host, _operation, _event: None
         self._voters = ",".join(
             f"{host.node_id}@{host.name}:{PORT}" for host in self.all if not host.joins
@@ -245,7 +247,7 @@ class Hosts:
         broker = _SimulatedBroker(self._config(host, random), doors, self.simulation, heard)
         async with broker:
             host.broker = broker
-            _watch_reads(host, broker.node)
+            self._watch_reads(host, broker.node)
             self.opened(host)
             failed = asyncio.ensure_future(broker.failed.wait())
             stopped = asyncio.ensure_future(host.stopping.wait())
@@ -255,6 +257,19 @@ class Hosts:
         host.broker = None
         if broker.failure is not None:
             raise broker.failure
+
+    def _watch_reads(self, host: Host, node: ClusterNode) -> None:
+        """Tell what clients are given; note where a leader gives it without a lease."""
+        read = node.store.read
+
+        def watched(log: PartitionLog, *arguments: Any, **options: Any) -> bytes:
+            if options.get("stop_offset") is None:  # else a follower asks
+                if log.leads and node.lapsed():
+                    host.read_without_lease = True
+                self.given(node, log)
+            return read(log, *arguments, **options)
+
+        node.store.read = watched  # type: ignore[method-assign]  # of this one broker's store
 
     def _config(self, host: Host, random: Random) -> BrokerConfig:
         shape = self.shape
@@ -307,15 +322,3 @@ class Hosts:
             self.wipe(host, "it refused to go on")
         self.kill(host, power_loss=False)
         self.start(host)
-
-
-def _watch_reads(host: Host, node: ClusterNode) -> None:
-    """Note where clients are given records that a leader without a lease must not give."""
-    read = node.store.read
-
-    def watched(log: PartitionLog, *arguments: Any, **options: Any) -> bytes:
-        if log.leads and options.get("stop_offset") is None and node.lapsed():
-            host.read_without_lease = True
-        return read(log, *arguments, **options)
-
-    node.store.read = watched  # type: ignore[method-assign]  # of this one broker's store

@@ -74,7 +74,7 @@ class Watch:
         self._minimum = hosts.shape.replication_factor // 2 + 1
         self._lapsed: WeakKeyDictionary[ClusterNode, float] = WeakKeyDictionary()
         self._metadata = MetadataWatch()
-        hosts.opened, hosts.heard = self._opened, self._heard
+        hosts.opened, hosts.heard, hosts.given = self._opened, self._heard, self._given
 
     async def run(self) -> None:
         """Look again and again.
@@ -98,13 +98,11 @@ class Watch:
         node = host.node
         if node is None:
             return
-        watermarks, lowest = self._history.watermarks, host.lowest
+        lowest = host.lowest
         for replica in list(node.replicas.values()):
             log, number = replica.stored.log, replica.partition
             watermark = log.high_watermark
-            known = self._newest.get(number)
-            if known is None or known.partition_epoch < replica.record.partition_epoch:
-                self._newest[number] = replica.record
+            self._note(replica)
             if watermark > log.next_offset:
                 raise CheckFailedError(f"broker {host.node_id} has {watermark} committed in {log}")
             if watermark < lowest.get(log, 0):
@@ -119,8 +117,6 @@ class Watch:
                 self._look_at_append(host, node, replica)
             self._led[log] = -1 if replica.leading is None else log.leader_epoch
             self._ends[log] = log.next_offset
-            if watermark > watermarks[number]:
-                watermarks[number] = watermark
             self.reads.look(host, replica)
             if replica.leading is not None:
                 self._look_at_leader(host, replica)
@@ -128,6 +124,25 @@ class Watch:
             self._look_beside(host, replica)
         self._look_at_lease(host, node)
         look_at_sessions(host, node)
+
+    def _note(self, replica: Replica) -> None:
+        """Take note of what a replica's broker knows of the partition."""
+        number, watermark = replica.partition, replica.stored.log.high_watermark
+        known = self._newest.get(number)
+        if known is None or known.partition_epoch < replica.record.partition_epoch:
+            self._newest[number] = replica.record
+        if watermark > self._history.watermarks[number]:
+            self._history.watermarks[number] = watermark
+
+    def _given(self, node: ClusterNode, log: PartitionLog) -> None:
+        """Note what is committed by whoever gives it to clients, at that moment.
+
+        Nobody else may know yet, and before the next look, or before the answer arrives, that
+        broker may have died, or hold the partition no more: a move has ended.
+        """
+        replica = node.replicas.get(log.partition_id)
+        if replica is not None:
+            self._note(replica)
 
     def _opened(self, host: Host) -> None:
         self._metadata.attach(host)
