@@ -262,8 +262,8 @@ MUTANTS = [
     Mutant(
         "stalled-leader-stays",
         "_handover",
-        "    return node.is_stalled() and bool(others)",
-        "    return False and bool(others)",
+        "    return node.is_stalled() and any(",
+        "    return False and any(",
         "a leader whose disk hangs leads on, and nothing is ever committed",
         "tests/raft/test_scenarios_storage.py"
         "::test_22_leader_whose_disk_hangs_hands_over_in_bounded_time",

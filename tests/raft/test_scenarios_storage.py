@@ -275,6 +275,28 @@ def test_22_leader_whose_disk_hangs_hands_over_in_bounded_time() -> None:
     assert leader.role == Role.FOLLOWER, "it does not campaign while its disk hangs"
 
 
+def test_22_leader_stays_where_the_disks_of_all_hang() -> None:
+    """Seen with three brokers on one disk: one leader a second, and none that could commit."""
+    cluster = Cluster(storage_stall_ticks=15)
+    leader = cluster.elect(1)
+    cluster.tick(10)
+    term = leader.term
+    leader.core.propose(b"x")
+    for _ in range(60):
+        cluster.now += 0.1
+        for box in cluster.boxes.values():
+            box.core.tick(cluster.now)
+            box.work(durable=False)
+        for message in [each for box in cluster.boxes.values() for each in box.take()]:
+            cluster[message.to].step(message)
+    assert cluster.leaders() == [1]
+    assert leader.term == term
+    for box in cluster.boxes.values():
+        box.persist()
+    cluster.tick(10)
+    assert all(box.commands == [b"x"] for box in cluster.boxes.values())
+
+
 def test_22_nothing_is_acknowledged_while_the_disk_hangs() -> None:
     box = Cluster()[2]
     entries = [Entry(1, Term(1), EntryKind.COMMAND, b"x")]

@@ -38,7 +38,8 @@ class Config:
     """A leader that hears no quorum for ``election_ticks`` steps down; followers of a living leader
     ignore candidates (thesis, sections 4.2.3 and 6.2). Lease reads need it."""
     storage_stall_ticks: int = 20
-    """A leader whose own write has not been durable for this long steps down. 1 or more."""
+    """A leader whose own write has not been durable for this long steps down, if another voter's
+    was in that time. 1 or more."""
 
     tick_seconds: float = 0.1
     """The length of a tick, used for nothing but the length of the lease."""

@@ -82,7 +82,12 @@ def abdicate(node: Node) -> None:
 
 
 def should_abdicate(node: Node) -> bool:
-    """Whether this leader's own disk is too slow, and somebody else could do better."""
-    current = node.track.current
-    others = {*current.voters, *current.outgoing} - {node.id}
-    return node.is_stalled() and bool(others)
+    """Whether this leader's own disk is too slow, and another voter's is not.
+
+    That one has made durable what this one has not. Where the disks of all hang, as those of one
+    machine do, nobody would do better, and each election would add to what waits for them.
+    """
+    voters, stable = node.track.current.voters, node.log.stable
+    return node.is_stalled() and any(
+        each.match > stable for member, each in node.progress.items() if member in voters
+    )
