@@ -102,6 +102,10 @@ def test_a_forged_follower_moves_nothing(target: Target) -> None:
         assert answer.error == ErrorCode.STALE_BROKER_EPOCH, (broker_id, epoch)
         assert answer.partitions == ()
         assert str(broker_id) in answer.detail
+    # A session that is yet to come: whoever has it knows more, and is to ask again.
+    answer = target.fetch(target.outsider, target.node.state.index + 1_000, b"x" * 16)
+    assert answer.error == ErrorCode.OFFSET_NOT_AVAILABLE
+    assert answer.partitions == ()
     # A broker in session, of a partition that it does not hold.
     answer = target.fetch(target.outsider, outsider.epoch, outsider.incarnation)
     assert [each.error for each in answer.partitions] == [ErrorCode.INVALID_REQUEST]
@@ -132,6 +136,8 @@ def test_a_stale_epoch_is_refused(target: Target) -> None:
             answer = heartbeat(*stale)
             assert answer.error == ErrorCode.STALE_BROKER_EPOCH
             assert str(target.outsider) in answer.detail
+        answer = heartbeat(target.node.state.index + 1_000, outsider.incarnation)
+        assert (answer.error, answer.lease_ms) == (ErrorCode.OFFSET_NOT_AVAILABLE, -1)
         for asked, code in (
             (epoch - 1, ErrorCode.FENCED_LEADER_EPOCH),
             (epoch + 1, ErrorCode.UNKNOWN_LEADER_EPOCH),

@@ -142,6 +142,29 @@ def test_a_stale_session_cannot_be_ended() -> None:
     assert refused(state, c.FenceBroker(1, state.brokers[1].epoch)) is ErrorCode.STALE_BROKER_EPOCH
 
 
+def test_who_asks_names_its_present_session_or_has_to_ask_again() -> None:
+    state = cluster()
+
+    def code(epoch: int, incarnation: bytes = b"i", broker: int = 2) -> ErrorCode:
+        with pytest.raises(CommandError) as error:
+            state.broker_asking(broker, epoch, incarnation)
+        return error.value.code
+
+    known = state.brokers[2].epoch
+    assert state.broker_asking(2, known, b"i") is state.brokers[2]
+    assert code(known - 1) is ErrorCode.STALE_BROKER_EPOCH
+    assert code(known, b"another process") is ErrorCode.STALE_BROKER_EPOCH
+    assert code(known, broker=9) is ErrorCode.STALE_BROKER_EPOCH
+    assert code(state.index) is ErrorCode.STALE_BROKER_EPOCH
+    ahead = state.index + 1  # it has applied its registration; this broker has not yet
+    assert code(ahead) is code(ahead, broker=9) is ErrorCode.OFFSET_NOT_AVAILABLE
+    assert ErrorCode.OFFSET_NOT_AVAILABLE.retriable
+    apply(state, register(2))
+    assert state.broker_asking(2, ahead, b"i").epoch == ahead
+    fence(state, 2)
+    assert code(ahead) is ErrorCode.STALE_BROKER_EPOCH
+
+
 def test_leaving_moves_leadership_first() -> None:
     state = cluster()
     first, second, third = part(state).replicas

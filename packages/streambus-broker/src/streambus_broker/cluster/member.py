@@ -330,12 +330,9 @@ class Member:
                 ErrorCode.NOT_CONTROLLER, f"broker {self._group.controller} is the controller"
             )
         try:
-            record = node.state.broker_in_session(request.broker_id, request.broker_epoch)
+            node.state.broker_asking(request.broker_id, request.broker_epoch, request.incarnation)
         except CommandError as error:
             return BrokerHeartbeatResponse(error.code, error.detail)
-        if record.incarnation != request.incarnation:
-            detail = f"this is not broker {request.broker_id}"
-            return BrokerHeartbeatResponse(ErrorCode.STALE_BROKER_EPOCH, detail)
         now_s = node.steady_s()
         node.common_time.heard(request.broker_id, request.time_ms, now_s)
         # A session whose end is decided gets no lease any more, though the metadata does not say so

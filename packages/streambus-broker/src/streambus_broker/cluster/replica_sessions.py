@@ -161,13 +161,11 @@ class ReplicaSessions:
     def _stranger(self, request: ReplicaFetchRequest) -> CommandError | None:
         """Why the sender is no broker in session, or None."""
         try:
-            record = self._node.state.broker_in_session(request.broker_id, request.broker_epoch)
+            self._node.state.broker_asking(
+                request.broker_id, request.broker_epoch, request.incarnation
+            )
         except CommandError as error:
             return error
-        if record.incarnation != request.incarnation:
-            return CommandError(
-                ErrorCode.STALE_BROKER_EPOCH, f"this is not broker {request.broker_id}"
-            )
         return None
 
     def _take_position(

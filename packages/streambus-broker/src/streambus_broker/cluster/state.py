@@ -122,6 +122,24 @@ class ClusterState(Registry):
             )
         return broker
 
+    def broker_asking(self, broker_id: int, epoch: int, incarnation: bytes) -> BrokerRecord:
+        """The broker that made a request, if that names its present session.
+
+        Raises:
+            CommandError: It has no such session (STALE_BROKER_EPOCH); or it may have one by now,
+                which is not known here yet (OFFSET_NOT_AVAILABLE): it is to ask again, and not to
+                register anew, which would cost it what it leads.
+        """
+        if epoch > self.index:
+            raise CommandError(
+                ErrorCode.OFFSET_NOT_AVAILABLE,
+                f"session {epoch} of broker {broker_id} is not known here yet; ask again",
+            )
+        broker = self.broker_in_session(broker_id, epoch)
+        if broker.incarnation != incarnation:
+            raise CommandError(ErrorCode.STALE_BROKER_EPOCH, f"this is not broker {broker_id}")
+        return broker
+
     def partition(self, topic: str, number: int) -> PartitionRecord:
         """A partition.
 
