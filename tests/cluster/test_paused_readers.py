@@ -168,3 +168,36 @@ def test_metadata_and_offsets_are_had_from_others_than_a_paused_broker(
                 assert time.monotonic() - began_s < PATIENCE_S
 
     run_on(shell, scenario)
+
+
+@pytest.mark.parametrize("shell", ["blocking", "asyncio"])
+def test_a_producer_sends_again_to_whoever_leads_when_its_leader_is_paused(
+    shell: str, brokers: Brokers
+) -> None:
+    """Alone or in a batch, on a connection that goes on to look alive; each is written once."""
+    topic = f"write-{shell}"
+    leader = brokers.make_topic(topic)
+
+    async def scenario(shell: Shell) -> None:
+        options = {
+            "request_timeout_ms": NEVER_MS, "connect_timeout_ms": NEVER_MS,
+            "delivery_timeout_ms": NEVER_MS,
+        }  # fmt: skip
+        async with (
+            shell.producer(brokers.address, **options) as alone,
+            shell.producer(brokers.address, **options) as batches,
+        ):
+            await ready(alone.send(topic, b"1"))
+            await ready((await ready(batches.submit(topic, b"2"))).result())
+            began_s = time.monotonic()
+            with brokers.paused(leader):
+                await ready(alone.send(topic, b"3"))
+                future = await ready(batches.submit(topic, b"4"))
+                await ready(batches.flush())
+                assert time.monotonic() - began_s < PATIENCE_S
+                await ready(future.result())
+        async with shell.consumer(brokers.address, topic, start="earliest") as consumer:
+            assert await read(consumer, 4) == [b"1", b"2", b"3", b"4"]
+            assert await ready(consumer.poll(timeout=1.0)) == []
+
+    run_on(shell, scenario)

@@ -16,6 +16,7 @@ from streambus_client._cluster import ClusterView
 from streambus_client.errors import (
     BrokerUnreachableError,
     ClientError,
+    ConnectionLostError,
     NotLeaderError,
     PartitionNotFoundError,
     RequestTimedOutError,
@@ -43,6 +44,12 @@ others are asked, and it is given twice as long the next time."""
 _QUICK_CONNECTS = 3
 
 
+NO_ANSWER = (ConnectionLostError, RequestTimedOutError)
+"""What says nothing of the request, and something of the broker."""
+FAILOVER_S = 3.0
+"""As long as it takes a cluster, at most, to have another leader in the place of a silent one."""
+
+
 def connect_patience_s(failures: int) -> float:
     """How long connecting to a leader may take after so many failures, in seconds.
 
@@ -50,6 +57,16 @@ def connect_patience_s(failures: int) -> float:
     after it give a slow network twice as long each time.
     """
     patience_s: float = ANSWER_S * 2 ** min(max(failures - _QUICK_CONNECTS + 1, 0), 10)
+    return patience_s
+
+
+def answer_patience_s(failures: int) -> float:
+    """How long a leader may owe an answer after so many failures, in seconds.
+
+    For requests that may be put twice without harm. Within the first one a leader that is paused,
+    or cut off, has a successor; one that is only slow gets twice as long each time.
+    """
+    patience_s: float = FAILOVER_S * 2 ** min(failures, 10)
     return patience_s
 
 
@@ -205,6 +222,7 @@ def at_leader(
     *,
     retries_max: int | None = None,
     answered: bool = True,
+    repeatable: bool = False,
     on_failure: Callable[[], None] | None = None,
 ) -> Operation[Any]:
     """Put a request to a partition's leader, following it where it moves, until the deadline.
@@ -217,6 +235,7 @@ def at_leader(
         deadline: seconds.
         retries_max: attempts after the first; None is without limit.
         answered: False for a request without an answer.
+        repeatable: whether it may be put twice without harm: then the first attempts are short.
         on_failure: called after each attempt that failed and may be repeated.
 
     Returns:
@@ -235,12 +254,16 @@ def at_leader(
         try:
             timeout_s = min(session.options.request_timeout_s, left_s)
             connect_s = math.inf if retries_max == 0 else connect_patience_s(attempts - 1)
+            if repeatable and retries_max != 0:
+                timeout_s = min(timeout_s, answer_patience_s(attempts - 1))
             answer = yield Call(address, request, timeout_s, answered, connect_s)
             code, detail = code_of(answer)
             if not code:
                 return answer
             failure = error_for(code, str(where), detail or "")
         except ClientError as error:
+            if isinstance(error, NO_ANSWER):
+                session.cluster.note_answer(address, came=False)
             failure = error
         if not failure.retriable:
             raise failure

@@ -363,6 +363,7 @@ def _send_batch(
         record.deadline,
         retries_max=record.retries_max,
         answered=acks != 0,
+        repeatable=stamp is not NO_PRODUCER,
         on_failure=on_failure,
     )
     return -1 if answer is None else answer.partitions[0].base_offset

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from streambus_client._backoff import Backoff, wait_before_retry_s
 from streambus_client._idempotence import SEQUENCE_CODES, Verdict, judge
+from streambus_client._operations import NO_ANSWER, answer_patience_s
 from streambus_client._options import REQUEST_OVERHEAD_BYTES, ProducerOptions
 from streambus_client._types import TopicPartition
 from streambus_client.errors import (
@@ -155,9 +156,16 @@ class Sender:
         return ProduceCall(node_id, batches)
 
     def patience_s(self, call: ProduceCall, now: float) -> float:
-        """How long to wait for this call's answer: no longer than any of its batches lives."""
+        """How long to wait for this call's answer: no longer than any of its batches lives.
+
+        Numbered batches may be sent twice without harm: they do not wait long for a silent leader.
+        """
         last = max(batch.deadline for batch in call.batches)
-        return min(self._session.options.request_timeout_s, max(last - now, 0.05))
+        patience_s = min(self._session.options.request_timeout_s, max(last - now, 0.05))
+        if self._options.idempotent and self._options.retries_max != 0:
+            failures = max(batch.attempts for batch in call.batches) - 1
+            patience_s = min(patience_s, answer_patience_s(failures))
+        return patience_s
 
     def encode_ahead(self, call: ProduceCall) -> PendingBatch | None:
         """A batch that will follow this call's and is not encoded yet."""
@@ -212,6 +220,9 @@ class Sender:
     def failed(self, call: ProduceCall, error: ClientError, now: float) -> Callbacks:
         """The request as a whole was not answered, or refused."""
         self._busy.discard(call.node_id)
+        address = self._cluster.brokers.get(call.node_id)
+        if address is not None and isinstance(error, NO_ANSWER):
+            self._cluster.note_answer(address, came=False)
         return self._end(call.batches, error, now)
 
     def sequencer_failed(self, error: ClientError, now: float) -> Callbacks:

@@ -14,6 +14,7 @@ from streambus_client._blocking._lane import Lane, Lanes
 from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_record
 from streambus_client._idempotence import SEQUENCE_CODES
+from streambus_client._operations import answer_patience_s
 from streambus_client._options import (
     Acks,
     ClientOptions,
@@ -151,7 +152,9 @@ class Producer(BlockingClient):
             idempotent=idempotent,
         )
         self._now_ms = now_ms
-        self._request_timeout_s = self._session.options.request_timeout_s
+        self._answer_timeout_s = self._session.options.request_timeout_s
+        if self._options.idempotent and self._options.retries_max != 0:
+            self._answer_timeout_s = min(self._answer_timeout_s, answer_patience_s(0))
         self._tracing = Tracing() if tracing else None
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
@@ -298,7 +301,7 @@ class Producer(BlockingClient):
             if self._options.acks == 0:
                 connection.send_bytes(frame)
                 return -1
-            timeout_s = self._request_timeout_s
+            timeout_s = self._answer_timeout_s
             data = connection.exchange(frame, timeout_s)
             if data is None:
                 connection.close()
