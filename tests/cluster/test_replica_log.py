@@ -11,6 +11,7 @@ from streambus_broker.cluster.replica_log import ReplicaLog
 from streambus_broker.config.topics import TopicSettings
 from streambus_broker.log.partition import PartitionLog
 from streambus_broker.log.store import LogStore
+from streambus_protocol import read_batch_header as header_at
 from streambus_storage import LSMTree, Options, StorageError
 from streambus_storage.testing import SimulatedClock, SimulatedFileSystem, SimulatedScheduler
 from tests.cluster.batches import batch_of
@@ -85,3 +86,58 @@ def test_what_cannot_be_dropped_keeps_the_epochs_that_tell_of_it(starts_over: bo
         disk.heal()
         assert replica.truncate(3) == 3
         assert replica.epochs.latest == 1
+
+
+def by_producer(sequence: int, base_offset: int, leader_epoch: int = 1) -> bytes:
+    """A batch of one record, in blocks of its own."""
+    return batch_of(
+        b"%d" % sequence + b"." * 5_000, producer=(7, 0, sequence), base_offset=base_offset,
+        leader_epoch=leader_epoch,
+    )  # fmt: skip
+
+
+def test_producers_that_cannot_be_read_after_a_truncation_are_learnt_later() -> None:
+    """Wherever the reading fails: nothing was dropped, or nothing is forgotten."""
+    refused = dropped = nth = 0
+    while True:
+        nth += 1
+        disk = SimulatedFileSystem()
+        scheduler = SimulatedScheduler(1, clock=SimulatedClock())
+        options = Options(file_system=disk, scheduler=scheduler, cache_bytes=0)
+        with LSMTree.open("/data", options) as tree:
+            log = PartitionLog("t", 0, 1, TopicSettings(), leads=False)
+            replica = ReplicaLog(log, LogStore(tree, "/data", 0))
+            for sequence in range(6):
+                replica.follow(by_producer(sequence, sequence))
+            tree.flush()
+            fault = disk.fail("read", nth, times=None)
+            try:
+                replica.truncate(4)
+            except StorageError:
+                refused += 1
+                assert (log.next_offset, replica.knows_producers) == (6, True)
+                assert replica.producers.last_offset == 5
+                continue
+            if not fault.hits:
+                break
+            dropped += 1
+            assert (log.next_offset, replica.knows_producers) == (4, False)
+            replica.checkpoint_if_moved()
+            with pytest.raises(StorageError):
+                replica.follow(by_producer(4, 4, leader_epoch=2))
+            with pytest.raises(StorageError):
+                replica.learn_producers()
+            assert (log.next_offset, replica.epochs.latest) == (4, 1)
+            disk.heal()
+            again = ReplicaLog(PartitionLog("t", 0, 1, TopicSettings(), leads=False), replica.store)
+            again.recover()  # as after a restart
+            assert again.producers.last_offset == 3
+            replica.follow(by_producer(4, 4, leader_epoch=2))
+            assert replica.knows_producers
+            for sequence in range(5):
+                known = replica.producers.check(header_at(by_producer(sequence, 0)))
+                assert known is not None, "a retry is recognised"
+                assert known.base_offset == sequence
+            assert replica.producers.check(header_at(by_producer(5, 0))) is None
+    assert refused
+    assert dropped

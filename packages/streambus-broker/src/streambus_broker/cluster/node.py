@@ -56,6 +56,8 @@ class ClusterNode(Node):
         propose: Carries a command to the metadata group; set when that runs.
         voter_count: How many voters the group has; set with it.
         damaged: Told of bytes that are not what was written; set before anything is read.
+        unlearnt: Replicas that this broker was to lead, and whose producers it cannot find out: it
+            takes no records for them.
     """
 
     leased = True
@@ -74,6 +76,7 @@ class ClusterNode(Node):
         self.incarnation = incarnation
         self.cluster_logger = logger
         self.replicas: dict[int, Replica] = {}
+        self.unlearnt: dict[int, Replica] = {}
         self.loop = asyncio.get_running_loop()
         self.leads_until_s = NEVER_S
         self.common_time = CommonTime()
@@ -257,6 +260,7 @@ class ClusterNode(Node):
             if leading is not None:
                 replica.stop_leading("it is led in a new epoch")
                 self.sessions.ended(replica.partition_id)
+            self.learn_producers(replica)
             leading = replica.lead(
                 me.broker_id,
                 min_in_sync=minimum,
@@ -277,6 +281,16 @@ class ClusterNode(Node):
             self.synced_later(replica, self.store.tree.last_sequence)
         self.watermark_moved(replica)
 
+    def learn_producers(self, replica: Replica) -> None:
+        """Have a leader know its producers, or note that it does not: see `unlearnt`."""
+        try:
+            replica.stored.learn_producers()
+        except StorageError as error:
+            self.unlearnt[replica.partition_id] = replica
+            self.storage_failed("lead", error)
+        else:
+            self.unlearnt.pop(replica.partition_id, None)
+
     def _drop(self, partition_id: int) -> None:
         """Hold a partition no more: it was deleted, or moved to others.
 
@@ -286,6 +300,7 @@ class ClusterNode(Node):
         replica = self.replicas.pop(partition_id, None)
         if replica is None:
             return
+        self.unlearnt.pop(partition_id, None)
         replica.stop_leading("this broker holds it no more")
         replica.follows = NOBODY
         self.fetchers.follow(replica)

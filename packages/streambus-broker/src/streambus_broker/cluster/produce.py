@@ -181,6 +181,9 @@ class ClusterProduceApi(ProduceApi):
         if replica is None or replica.leading is None or node.closing or node.lapsed():
             raise RefusedError(*self._why_not(topic, partition))
         log = replica.stored.log
+        if not replica.stored.knows_producers:
+            problem = f"what {topic}[{partition}] has of its producers cannot be read"
+            raise RefusedError(ErrorCode.STORAGE_FAILED, problem)
         header = check_produced_batch(batch, log.settings.max_message_bytes)
         if header.producer_id != NO_PRODUCER_ID:
             known = replica.stored.producers.check(header)

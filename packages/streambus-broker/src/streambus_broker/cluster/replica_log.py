@@ -49,16 +49,29 @@ class ReplicaLog:
         log: The log.
         epochs: Which leader epoch wrote what.
         producers: What is known of its producers.
+        knows_producers: Whether that is what the log says. It is not where the log could not be
+            read after records were dropped: then nothing may be appended, because a producer's
+            retry could not be told from something new.
         durable: Up to where it is synced.
     """
 
-    __slots__ = ("_cuts", "_unsaved", "durable", "epochs", "log", "producers", "store")
+    __slots__ = (
+        "_cuts",
+        "_unsaved",
+        "durable",
+        "epochs",
+        "knows_producers",
+        "log",
+        "producers",
+        "store",
+    )
 
     def __init__(self, log: PartitionLog, store: LogStore) -> None:
         self.log = log
         self.store = store
         self.epochs = LeaderEpochs()
         self.producers = log.producers
+        self.knows_producers = True
         self.durable = 0
         self._cuts = 0
         self._unsaved = 0
@@ -94,6 +107,8 @@ class ReplicaLog:
     def append(self, header: BatchHeader, batch: bytes | memoryview) -> tuple[int, int]:
         """Append a producer's checked batch in the leader epoch of the log.
 
+        To be called only while `knows_producers`: it was checked against these.
+
         Returns:
             Its base offset and the write's sequence number.
 
@@ -115,6 +130,8 @@ class ReplicaLog:
                 it is appended.
             StorageError: What came before the failure is appended.
         """
+        if not self.knows_producers:
+            self.learn_producers()
         log = self.log
         sequence = -1
         for header, view in iterate_batches(batches):
@@ -178,8 +195,12 @@ class ReplicaLog:
         self._unsaved = 0
 
     def checkpoint_if_moved(self) -> None:
-        """Store them where something was appended since; raises as `checkpoint` does."""
-        if self._unsaved:
+        """Store them where something was appended since; raises as `checkpoint` does.
+
+        Not while they are not known: without a mark they are found in the log, with a wrong one
+        they are lost.
+        """
+        if self._unsaved and self.knows_producers:
             self.checkpoint()
 
     # --- going back ----------------------------------------------------------------------------
@@ -233,8 +254,21 @@ class ReplicaLog:
         self.store.tail.forget(self.log.partition_id)
         self.durable = min(self.durable, end)
         self._cuts += 1
+        self.knows_producers = False
+        with contextlib.suppress(StorageError):  # tried again before anything is appended
+            self.learn_producers()
+
+    def learn_producers(self) -> None:
+        """Know the log's producers again where they are not known.
+
+        Raises:
+            StorageError: The log cannot be read; they are still not known.
+        """
+        if self.knows_producers:
+            return
         self.producers.clear()
         learn_producers(self.store.tree, self.log, self.log.log_start_offset)
+        self.knows_producers = True
 
 
 def drop_marks(batch: WriteBatch, partition_id: int) -> None:

@@ -1,10 +1,11 @@
 """Whether this broker's storage takes writes, and what that means for its leadership.
 
-A broker whose disk is full or hangs, or whose log has stopped, could only refuse what is written
-to the partitions that it leads, while others hold the same and have room. So it tells the metadata
-group (SetReadOnly), which elects others; it goes on as a follower that falls behind. It does not
-rely on what happens to be written to find out that there is room again: it tries, with as much as a
-batch may have, and more and more seldom where that succeeded and writes failed again soon after.
+A broker whose disk is full or hangs, whose log has stopped, or which cannot read what it has to
+know of producers, could only refuse what is written to the partitions that it leads, while others
+hold the same and have room. So it tells the metadata group (SetReadOnly), which elects others; it
+goes on as a follower that falls behind. It does not rely on what happens to be written to find out
+that there is room again: it tries, with as much as a batch may have, and more and more seldom where
+that succeeded and writes failed again soon after.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class StorageWatch:
         self._group = group
         self._sync: int | None = None
         self._looks = 0
+        self._learns_s = -math.inf
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -99,7 +101,12 @@ class StorageWatch:
                 self._try()
             if me is None:
                 continue
-            refuses = node.storage_is_final or isinstance(error, DiskFullError) or hangs
+            refuses = (
+                node.storage_is_final
+                or isinstance(error, DiskFullError)
+                or hangs
+                or self._knows_too_little(now_s)
+            )
             if refuses != me.read_only and (refuses or trials.sound):
                 await self._tell(c.SetReadOnly(me.broker_id, me.epoch, refuses))
 
@@ -112,6 +119,15 @@ class StorageWatch:
         self._sync = sync
         self._looks = self._looks + 1 if sync is not None and sync == before else 0
         return self._looks * _LOOK_S * 1000 >= self._node.config.replica_lag_ms_max
+
+    def _knows_too_little(self, now_s: float) -> bool:
+        """Whether there are producers that it cannot find out; tried again once a second."""
+        unlearnt = self._node.unlearnt
+        if unlearnt and now_s >= self._learns_s:
+            self._learns_s = now_s + _PAUSE_S_MIN
+            for replica in list(unlearnt.values()):
+                self._node.learn_producers(replica)
+        return bool(unlearnt)
 
     def _try(self) -> None:
         """Write something, have it synced, and delete it."""
