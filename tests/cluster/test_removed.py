@@ -15,6 +15,9 @@ from streambus_client.errors import ClientError
 from tests.cluster.calm import CalmCluster, calm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streambus_broker.cluster.group import MetadataGroup
     from tests.cluster.hosts import Host
 
 _TRIES_S = 20.0
@@ -77,6 +80,93 @@ def test_a_broker_that_was_cut_off_when_it_was_replaced_hears_of_it(gone: int) -
         assert host.removed == 0
         cluster.simulation.network.heal()
         await cluster.until(lambda: _gave_up(cluster, host), "taken in anew", 40.0)
+
+    cluster.run(script)
+
+
+async def _soon(cluster: CalmCluster, holds: Callable[[], bool]) -> None:
+    """Go on in the moment in which something holds: in the next one more may."""
+    ends_s = cluster.simulation.loop.time() + _TRIES_S
+    while not holds():
+        assert cluster.simulation.loop.time() < ends_s
+        await asyncio.sleep(0.000_1)
+
+
+async def _join_anew_and_be_cut_off(cluster: CalmCluster, host: Host) -> Host:
+    """A broker joins anew, is a member of the group, and asks in vain to be registered.
+
+    Returns:
+        The controller, to which it could say so; all other voters are dead.
+    """
+    hosts, number = cluster.hosts, host.node_id
+    hosts.kill(host, power_loss=False)
+    await _replace(cluster, number, 5)
+
+    def group() -> MetadataGroup | None:
+        return host.broker.group if host.removed == 1 and host.broker and host.node else None
+
+    def is_member() -> bool:
+        found = group()
+        return found is not None and number in found.membership.members()
+
+    def hears() -> bool:
+        found = group()
+        return found is not None and found.controller is not None
+
+    hosts.start(host)
+    await _soon(cluster, is_member)
+    hosts.kill(host, power_loss=False)
+    controller = cluster.controller()
+    assert controller.broker is not None
+    assert number not in controller.broker.group.state.brokers
+    hosts.start(host)
+    await _soon(cluster, hears)
+    for voter in controller.broker.group.membership.voters:
+        if voter != controller.node_id:
+            hosts.kill(hosts.hosts[voter], power_loss=False)
+    await asyncio.sleep(0.4)  # it sees that it is a member, and has asked to be registered
+    for other in hosts.all:
+        if other is not host:
+            cluster.simulation.network.partition(host.name, other.name)
+    return controller
+
+
+async def _remove(cluster: CalmCluster, node_id: int) -> None:
+    loop = cluster.simulation.loop
+    ends_s = loop.time() + _TRIES_S
+    async with AsyncAdmin(cluster.hosts.bootstrap, random=Random(1)) as admin:
+        while True:
+            try:
+                await admin.alter_member(node_id, "remove")
+            except ClientError:
+                assert loop.time() < ends_s
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+def _leads(host: Host) -> bool:
+    return bool(host.broker and host.node and host.broker.group.is_controller)
+
+
+def test_one_that_was_let_go_before_it_registered_is_taken_in_again() -> None:
+    """By its own log it is a member; nobody sends it anything any more."""
+    cluster, gone = _five(), 4
+
+    async def script() -> None:
+        await cluster.ready()
+        host = cluster.hosts.hosts[gone]
+        controller = await _join_anew_and_be_cut_off(cluster, host)
+        dead = [each for each in cluster.hosts.all if not each.alive]
+        cluster.hosts.kill(controller, power_loss=False)
+        for each in dead:  # they lead without it: what it was asked for is forgotten
+            cluster.hosts.start(each)
+        await cluster.until(lambda: any(map(_leads, dead)), "another controller")
+        cluster.hosts.start(controller)
+        await _remove(cluster, gone)
+        cluster.simulation.network.heal()
+        await cluster.until(lambda: cluster.has_session(gone), "taken in once more", 40.0)
+        assert host.removed == 1
 
     cluster.run(script)
 

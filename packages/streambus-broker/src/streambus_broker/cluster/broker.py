@@ -217,22 +217,22 @@ class ClusterBroker(Broker):
         self.failed.set()
 
     async def _be_taken_in(self) -> None:
-        """Have the controller add this broker to the metadata group, until it has.
+        """Have the controller add this broker to the metadata group, until it has registered.
 
         One that comes back is a member already: it only sees that it is told to join its own
         cluster, and, where it was killed before it had learnt that, where the others are; else it
-        could answer nobody. One that was removed before it had learnt of its own registration is a
-        member by its own log alone: it is taken in once more, and reads in the metadata that it was
-        removed.
+        could answer nobody. One that was taken out of the group before it had learnt of its own
+        registration is a member by its own log alone: it is taken in once more, and registers, or
+        reads in the metadata that it was removed. Once it has read of its registration the
+        controller keeps it in the group.
         """
         host, port = self.node.advertised
         request = AlterMemberRequest("add", self.config.node_id, host, port)
         tries = 0
         address = split_address(self.config.join)
         while True:
-            asked = True
             try:
-                address, asked = await self._ask_to_be_taken_in(request, address)
+                address = await self._ask_to_be_taken_in(request, address)
             except JoinError as error:
                 self._fail(error)
                 return
@@ -241,8 +241,7 @@ class ClusterBroker(Broker):
                 tries += 1
                 addresses = self._where_to_ask()
                 address = addresses[tries % len(addresses)]
-            known = self._is_member() and bool(self.node.state.brokers)
-            if known and not (asked and self.group.controller is None):
+            if self._is_member() and self._has_registered():
                 return
             await asyncio.sleep(_JOIN_PAUSE_S)
 
@@ -259,16 +258,21 @@ class ClusterBroker(Broker):
         known = any(each.broker_id == own for each in found.members)
         return self.group.controller is None and found.controller >= 0 and not known
 
+    def _has_registered(self) -> bool:
+        """Whether the metadata has this broker, with this directory, as far as is known here."""
+        record = self.node.state.brokers.get(self.config.node_id)
+        return record is not None and record.storage_id == self._storage_id
+
     def _is_member(self) -> bool:
         return self.config.node_id in self.group.membership.members()
 
     async def _ask_to_be_taken_in(
         self, request: AlterMemberRequest, address: tuple[str, int]
-    ) -> tuple[tuple[str, int], bool]:
+    ) -> tuple[str, int]:
         """Ask once, if that is needed; learn where all members are.
 
         Returns:
-            Where to ask next, and whether it was needed.
+            Where to ask next.
 
         Raises:
             JoinError: It is another cluster than the one that the data directory belongs to.
@@ -287,8 +291,7 @@ class ClusterBroker(Broker):
                     " empty directory",
                 )
             answer = AlterMemberResponse(0, None)
-            asks = not self._is_member() or self._is_forgotten(found)
-            if asks:
+            if not self._is_member() or self._is_forgotten(found):
                 answer = await link.request(request, AlterMemberResponse, _JOIN_TIMEOUT_S)
         finally:
             link.close()
@@ -299,7 +302,7 @@ class ClusterBroker(Broker):
                 self.group.transport.set_peer(member.broker_id, (member.host, member.port))
             if answer.error == ErrorCode.NOT_CONTROLLER and member.broker_id == found.controller:
                 address = member.host, member.port
-        return address, asks
+        return address
 
     async def _keep_up(self) -> None:
         """Now and then, note how far replicas are, and forget idle producers."""
