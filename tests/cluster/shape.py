@@ -43,6 +43,8 @@ SOMETIMES = {
     "elect": 0.7,
     "reassign": 1.0,
     "vote": 0.5,
+    "replace": 0.5,
+    "remove": 0.3,
     "nap": 1.0,
     "late grant": 1.0,
     "handover": 1.0,

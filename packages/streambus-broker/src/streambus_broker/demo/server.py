@@ -130,6 +130,17 @@ class ServerProcess:
             self.resume()
         self.stop()
 
+    def wait_ended(self, timeout_s: float) -> int:
+        """Wait until it ends by itself; its exit code.
+
+        Raises:
+            TimeoutError: It does not.
+        """
+        try:
+            return self._running().wait(timeout_s)
+        except subprocess.TimeoutExpired as exc:
+            raise TimeoutError(f"the broker has not ended within {timeout_s:g} s") from exc
+
     @property
     def pid(self) -> int:
         """The running process's id."""
