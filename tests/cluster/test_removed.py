@@ -171,6 +171,31 @@ def test_one_that_was_let_go_before_it_registered_is_taken_in_again() -> None:
     cluster.run(script)
 
 
+def test_a_removed_broker_does_not_wait_for_those_who_followed_it() -> None:
+    """They have nothing to follow there any more, and ask all the same until it is gone."""
+    cluster = CalmCluster(7, calm(voters=3, joined=1))
+    at_s: dict[str, float] = {}
+
+    def heard(host: Host, operation: str, event: str) -> None:
+        if host.node_id == 2 and operation in ("fail", "stop"):
+            at_s.setdefault(operation, cluster.simulation.loop.time())
+        del event
+
+    async def script() -> None:
+        await cluster.ready()
+        cluster.hosts.heard = heard
+        async with AsyncAdmin(cluster.hosts.bootstrap, random=Random(1)) as admin:
+            await admin.create_topic("t", partitions=6, replication_factor=3)
+            await asyncio.sleep(1.0)
+            assert 2 in {one.leader for one in (await admin.describe_topic("t")).partitions}
+            await admin.replace_broker(2, 4)
+        await cluster.until(lambda: "stop" in at_s, "ended")
+        # One wait of a follower, half a second, may be under way; the shutdown may take a second.
+        assert at_s["stop"] - at_s["fail"] < 0.7
+
+    cluster.run(script)
+
+
 def test_the_others_away_as_well_is_no_removal() -> None:
     """One that is alone for long, or meets others that know no controller, goes on waiting."""
     cluster = _five()

@@ -124,6 +124,12 @@ class ReplicaSessions:
         if answers or not request.wait_max_ms:
             answers += self._watermarks(session)
             return _frame(version, correlation_id, ReplicaFetchResponse(0, None, tuple(answers)))
+        if self._node.closing and not session.positions:
+            # It follows nothing here, and its waits would be waited for, one after the other.
+            self._end(connection)
+            detail = "this broker is shutting down"
+            response = ReplicaFetchResponse(ErrorCode.BROKER_SHUTTING_DOWN, detail, ())
+            return _frame(version, correlation_id, response)
         connection.pending += 1
         session.waiting = (version, correlation_id)
         delay_s = request.wait_max_ms / 1000
