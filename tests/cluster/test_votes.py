@@ -157,6 +157,18 @@ def test_a_replaced_broker_gives_its_vote_and_goes() -> None:
     assert votes.next_step(state, status(after, (old,))) == Step(command=c.RemoveBroker(old))
 
 
+def test_the_only_voter_is_replaced_as_well() -> None:
+    """It is the controller: a second one gets a vote, takes control, and lets the first go."""
+    state = cluster(3, topic=False)
+    apply(state, c.ReplaceBroker(CONTROLLER, 2))
+    joins = Step(changes=(change(ChangeKind.VOTER, 2),))
+    assert votes.next_step(state, status((CONTROLLER,), (2, 3))) == joins
+    assert votes.next_step(state, status((CONTROLLER,), (2, 3), b2=member(1))) == NOTHING
+    assert votes.next_step(state, status((CONTROLLER, 2), (3,))) == Step(hand_over_to=2)
+    unreachable = status((CONTROLLER, 2), (3,), b2=member(active=False))
+    assert votes.next_step(state, unreachable) == NOTHING
+
+
 @given(
     st.sets(st.integers(1, 5), min_size=1),
     st.dictionaries(st.integers(2, 5), st.sampled_from(["away", "foreign", "refuses", "far"])),

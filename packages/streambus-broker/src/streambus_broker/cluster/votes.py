@@ -12,7 +12,8 @@ Rules:
   out may have been taken out of the group after it had registered.
 - No step leaves voters of whom a majority cannot be reached.
 - Of a broker that is being replaced the successor takes the vote, in one change of the group; then
-  the broker is removed. The controller hands control over before that happens to itself.
+  the broker is removed. The controller hands control over before that happens to itself; where no
+  other voter could take it, the successor gets a vote beside it first.
 """
 
 from __future__ import annotations
@@ -147,7 +148,9 @@ def _replace(state: ClusterState, status: Status, old: BrokerRecord) -> Step:
                 return NOTHING
             changes.append(Change(ChangeKind.VOTER, successor))
         if number == status.node_id:
-            return _hand_over(status, number)
+            handing = _hand_over(status, number)
+            # The only voter that answers needs a second one first.
+            return handing if handing != NOTHING else _unless_harmful(status, *changes[1:])
         return _unless_harmful(status, *changes)
     if number == status.node_id:
         return NOTHING  # it leads no more as soon as that is committed
