@@ -175,7 +175,10 @@ class Faults:
         return "rolling restart"
 
     def _damage(self) -> str:
-        """Flip a byte, or cut off the end, of one file of one broker that is down."""
+        """Flip a byte, or cut off the end, of one file of one broker that is down.
+
+        Not the end of a log: that looks like writes that lost power before their sync.
+        """
         node = self._someone()
         server = self._cluster.servers[node]
         server.kill()
@@ -185,7 +188,8 @@ class Faults:
             and not path.name.startswith(("filler", "never"))
         )  # fmt: skip
         path = self._dice.choice(files)
-        what = _cut(path, self._dice) if self._dice.random() < 0.3 else _flip(path, self._dice)
+        cut = self._dice.random() < 0.3 and path.suffix != ".wal"
+        what = _cut(path, self._dice) if cut else _flip(path, self._dice)
         said = f"broker {node}: {path.relative_to(data)} {what}"
         self._damaged.add(node)
         try:

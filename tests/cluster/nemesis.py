@@ -39,6 +39,7 @@ _FAULTY = (
 )
 _EFFECTS: tuple[Effect, ...] = ("none", "none", "partial", "done", "lost")
 _PATIENCE_S = 2.0
+_VOTERS_MIN = 3
 
 
 class Nemesis(Operators, AimedTroubles):
@@ -376,7 +377,11 @@ class Nemesis(Operators, AimedTroubles):
         self._later(free())
 
     async def _damage(self) -> None:
-        """A flipped bit, or a file that is cut, on one broker; the others must make up for it."""
+        """A flipped bit, or a file that is cut, on one broker; the others must make up for it.
+
+        A log that is cut while it is written to looks like one that lost power before a sync: no
+        log can tell the two apart (docs/formats/wal.md), so that is not done.
+        """
         random = self._random
         if self.hosts.rebuilding is not None or not self._storages_are_known():
             return
@@ -390,7 +395,7 @@ class Nemesis(Operators, AimedTroubles):
             path = random.choice(list(files))
             self.hosts.rebuilding = host
             host.damaged = True
-            if random.random() < 0.7 or live:
+            if random.random() < 0.7 or live or path.endswith(".wal"):
                 self.simulation.happened("bit flipped", host.node_id, path, files[path])
                 host.disk.flip_bit(path, random.randrange(files[path]), random.randrange(8))
             else:
@@ -400,7 +405,10 @@ class Nemesis(Operators, AimedTroubles):
             self._later(self._again(host))
 
     def _storages_are_known(self) -> bool:
-        """Whether the metadata group would notice that a voter lost its disk (docs/raft.md)."""
+        """Whether the metadata group would notice that a voter lost its disk, and can do without.
+
+        See docs/raft.md. Of two voters, be it that an operator wants no more, it can lose none.
+        """
         voters = {host.node_id for host in self.hosts.all if not host.joins}
         for host in self.hosts.all:
             if host.node is None or host.broker is None:
@@ -411,6 +419,7 @@ class Nemesis(Operators, AimedTroubles):
             voters |= set(status.membership.voters)
             known = dict(status.membership.storages)
             behind = status.commit < status.membership_index
-            if host.node_id in voters and (behind or not voters <= set(known)):
+            few = len(status.membership.voters) < _VOTERS_MIN
+            if host.node_id in voters and (behind or few or not voters <= set(known)):
                 return False
         return True
