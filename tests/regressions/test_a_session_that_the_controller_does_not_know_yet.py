@@ -38,7 +38,7 @@ def test_who_knows_more_than_the_controller_asks_again() -> None:
         sessions = dict(broker.node.state.sessions)
         broker.member.heartbeat_came = behind  # type: ignore[method-assign]  # of this one
         await cluster.until(lambda: len(codes) >= 6, "heartbeats")
-        broker.member.heartbeat_came = came  # type: ignore[method-assign]
+        broker.member.heartbeat_came = came  # type: ignore[method-assign]  # as it was
         assert set(codes) == {ErrorCode.OFFSET_NOT_AVAILABLE}
         await asyncio.sleep(2.0)  # longer than a session
         assert broker.node.state.sessions == sessions

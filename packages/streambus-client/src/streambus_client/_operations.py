@@ -60,14 +60,15 @@ def connect_patience_s(failures: int) -> float:
     return patience_s
 
 
-def answer_patience_s(failures: int) -> float:
+def answer_timeout_s(options: ClientOptions, failures: int, *, repeatable: bool) -> float:
     """How long a leader may owe an answer after so many failures, in seconds.
 
-    For requests that may be put twice without harm. Within the first one a leader that is paused,
-    or cut off, has a successor; one that is only slow gets twice as long each time.
+    No longer than the client's option; and less at first if the request may be put twice without
+    harm: within the first time a leader that is paused, or cut off, has a successor, and one that
+    is only slow gets twice as long each time.
     """
-    patience_s: float = FAILOVER_S * 2 ** min(failures, 10)
-    return patience_s
+    timeout_s: float = options.request_timeout_s
+    return min(timeout_s, FAILOVER_S * 2 ** min(failures, 10)) if repeatable else timeout_s
 
 
 class Call(NamedTuple):
@@ -252,10 +253,10 @@ def at_leader(
         attempts += 1
         left_s = max(deadline - session.clock(), 0.001)
         try:
-            timeout_s = min(session.options.request_timeout_s, left_s)
+            hurries = repeatable and retries_max != 0
+            timeout_s = answer_timeout_s(session.options, attempts - 1, repeatable=hurries)
+            timeout_s = min(timeout_s, left_s)
             connect_s = math.inf if retries_max == 0 else connect_patience_s(attempts - 1)
-            if repeatable and retries_max != 0:
-                timeout_s = min(timeout_s, answer_patience_s(attempts - 1))
             answer = yield Call(address, request, timeout_s, answered, connect_s)
             code, detail = code_of(answer)
             if not code:

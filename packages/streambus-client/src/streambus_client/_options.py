@@ -120,6 +120,11 @@ class ProducerOptions:
     retries_max: int | None
     idempotent: bool
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether a batch may be sent again, and be written once all the same."""
+        return self.idempotent and self.retries_max != 0
+
     @classmethod
     def make(
         cls,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from streambus_client._backoff import Backoff, wait_before_retry_s
 from streambus_client._idempotence import SEQUENCE_CODES, Verdict, judge
-from streambus_client._operations import NO_ANSWER, answer_patience_s
+from streambus_client._operations import NO_ANSWER, answer_timeout_s
 from streambus_client._options import REQUEST_OVERHEAD_BYTES, ProducerOptions
 from streambus_client._types import TopicPartition
 from streambus_client.errors import (
@@ -161,11 +161,10 @@ class Sender:
         Numbered batches may be sent twice without harm: they do not wait long for a silent leader.
         """
         last = max(batch.deadline for batch in call.batches)
-        patience_s = min(self._session.options.request_timeout_s, max(last - now, 0.05))
-        if self._options.idempotent and self._options.retries_max != 0:
-            failures = max(batch.attempts for batch in call.batches) - 1
-            patience_s = min(patience_s, answer_patience_s(failures))
-        return patience_s
+        failures = max(batch.attempts for batch in call.batches) - 1
+        repeatable = self._options.repeatable
+        timeout_s = answer_timeout_s(self._session.options, failures, repeatable=repeatable)
+        return min(timeout_s, max(last - now, 0.05))
 
     def encode_ahead(self, call: ProduceCall) -> PendingBatch | None:
         """A batch that will follow this call's and is not encoded yet."""

@@ -14,7 +14,7 @@ from streambus_client._blocking._lane import Lane, Lanes
 from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_record
 from streambus_client._idempotence import SEQUENCE_CODES
-from streambus_client._operations import answer_patience_s
+from streambus_client._operations import answer_timeout_s
 from streambus_client._options import (
     Acks,
     ClientOptions,
@@ -152,9 +152,8 @@ class Producer(BlockingClient):
             idempotent=idempotent,
         )
         self._now_ms = now_ms
-        self._answer_timeout_s = self._session.options.request_timeout_s
-        if self._options.idempotent and self._options.retries_max != 0:
-            self._answer_timeout_s = min(self._answer_timeout_s, answer_patience_s(0))
+        repeatable = self._options.repeatable
+        self._answer_timeout_s = answer_timeout_s(self._session.options, 0, repeatable=repeatable)
         self._tracing = Tracing() if tracing else None
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
@@ -305,9 +304,8 @@ class Producer(BlockingClient):
             data = connection.exchange(frame, timeout_s)
             if data is None:
                 connection.close()
-                raise RequestTimedOutError(
-                    f"{connection.name} did not answer within {timeout_s:.3g} s"
-                )
+                problem = f"{connection.name} did not answer within {timeout_s:.3g} s"
+                raise RequestTimedOutError(problem)
             offset = lane.template.read_offset(data, correlation_id)
             if offset is not None:
                 return offset
