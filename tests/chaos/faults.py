@@ -8,6 +8,7 @@ cluster that is whole.
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -406,6 +407,10 @@ class Faults:
             except ClientError:
                 if time.monotonic() > ends_s:
                     raise
+                # Damage of an earlier fault may have been met meanwhile: with two of three brokers
+                # away nobody can answer.
+                for said in self.mend_ended():
+                    print(said, file=sys.stderr, flush=True)
                 time.sleep(_SLICE_S)
 
     def _pinned(self, node: int) -> Pinned:
