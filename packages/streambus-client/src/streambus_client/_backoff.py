@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from random import Random
 
 
-QUICK_FOR_S = 3.0
-"""Waits that sum up to this, before jitter, are quick: as long as a failover takes at most."""
+FAILOVER_S = 3.0
+"""As long as it takes a cluster, at most, to have another leader in the place of a silent one:
+waits that sum up to this, before jitter, are quick."""
 QUICK_MAX_S = 0.15
 
 
@@ -52,7 +53,7 @@ class Backoff:
         random: Random,
         policy: BackoffPolicy | None = None,
         *,
-        quick_for_s: float = QUICK_FOR_S,
+        quick_for_s: float = FAILOVER_S,
     ) -> None:
         self._random = random
         self._quick_for_s = quick_for_s

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from streambus_client._backoff import Backoff
+from streambus_client._backoff import FAILOVER_S, Backoff
 from streambus_client._cluster import ClusterView
 from streambus_client.errors import (
     BrokerUnreachableError,
@@ -39,15 +39,9 @@ if TYPE_CHECKING:
 ANSWER_S = 1.0
 """A broker that has not answered within this what it answers at once may be paused or cut off:
 others are asked, and it is given twice as long the next time."""
-
-
-_QUICK_CONNECTS = 3
-
-
 NO_ANSWER = (ConnectionLostError, RequestTimedOutError)
 """What says nothing of the request, and something of the broker."""
-FAILOVER_S = 3.0
-"""As long as it takes a cluster, at most, to have another leader in the place of a silent one."""
+_QUICK_CONNECTS = 3
 
 
 def connect_patience_s(failures: int) -> float:

@@ -122,20 +122,25 @@ class Proposals:
         groups: list[Group] = []
         for start, stop in cuts:
             part = requests[start:stop] if requests is not None else None
-            envelope = Envelope(self._node_id, self._next_ticket, commands[start:stop], part)
-            data = encode_envelope(envelope)
-            group = Group(self._next_ticket, data, waiters[start:stop])
+            group = self._group(commands[start:stop], waiters[start:stop], part)
             group.repeatable = part is not None and None not in part
             groups.append(group)
-            self._next_ticket += 1
         return groups
 
     def lone_group(self, command: bytes, waiter: Waiter[Any]) -> Group:
         """Make a group of one proposal, which the caller appends."""
-        envelope = Envelope(self._node_id, self._next_ticket, [command], None)
-        group = Group(self._next_ticket, encode_envelope(envelope), [waiter])
+        return self._group([command], [waiter], None)
+
+    def _group(
+        self,
+        commands: list[bytes],
+        waiters: list[Waiter[Any]],
+        requests: list[SessionRequest | None] | None,
+    ) -> Group:
+        ticket = self._next_ticket
         self._next_ticket += 1
-        return group
+        data = encode_envelope(Envelope(self._node_id, ticket, commands, requests))
+        return Group(ticket, data, waiters)
 
     def appended(self, group: Group, index: int, term: int) -> None:
         """This node appended the group as leader of ``term``; call it in the order of the log."""

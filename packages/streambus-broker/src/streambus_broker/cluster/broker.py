@@ -119,7 +119,6 @@ class ClusterBroker(Broker):
         node.damaged = self._damaged
         node.sessions = ReplicaSessions(node, Throttle(config.replication_throttle_bytes_per_s))
         node.fetchers = Fetchers(node)
-        self._storage_id = identity.storage_id
         self.group = MetadataGroup(
             config.node_id,
             members,
@@ -241,7 +240,7 @@ class ClusterBroker(Broker):
                 tries += 1
                 addresses = self._where_to_ask()
                 address = addresses[tries % len(addresses)]
-            if self._is_member() and self._has_registered():
+            if self._is_member() and self.member.own_record() is not None:
                 return
             await asyncio.sleep(_JOIN_PAUSE_S)
 
@@ -257,11 +256,6 @@ class ClusterBroker(Broker):
         own = self.config.node_id
         known = any(each.broker_id == own for each in found.members)
         return self.group.controller is None and found.controller >= 0 and not known
-
-    def _has_registered(self) -> bool:
-        """Whether the metadata has this broker, with this directory, as far as is known here."""
-        record = self.node.state.brokers.get(self.config.node_id)
-        return record is not None and record.storage_id == self._storage_id
 
     def _is_member(self) -> bool:
         return self.config.node_id in self.group.membership.members()

@@ -32,6 +32,7 @@ from streambus_protocol import (
 from streambus_raft.errors import RaftError, StoppedError
 
 if TYPE_CHECKING:
+    from streambus_broker.cluster.brokers import BrokerRecord
     from streambus_broker.cluster.group import MetadataGroup
     from streambus_broker.cluster.node import ClusterNode
 
@@ -193,6 +194,11 @@ class Member:
             break
         self._refused_since_s = None
 
+    def own_record(self) -> BrokerRecord | None:
+        """What the metadata here says of this broker with this directory; None: not registered."""
+        record = self._node.state.brokers.get(self._node.config.node_id)
+        return None if record is None or record.storage_id != self._storage_id else record
+
     def _was_removed(self, found: DescribeClusterResponse) -> bool:
         """Whether this broker had registered, with this directory, and does not exist any more.
 
@@ -200,10 +206,9 @@ class Member:
         has never registered, as it joins or forms a cluster only now, is not judged here.
         """
         number = self._node.config.node_id
-        mine = self._node.state.brokers.get(number)
+        mine = self.own_record()
         return (
             mine is not None
-            and mine.storage_id == self._storage_id
             and found.error == 0
             and found.cluster_id == self._node.state.cluster.cluster_id
             and found.applied >= mine.epoch
