@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streambus_storage._compaction_choice import Drop, Merge, Move, choose, whole_range
+from streambus_storage._errors_io import again, frameless
 from streambus_storage._jobs import MergeJob, Merging
 from streambus_storage._levels import VersionEdit
 from streambus_storage._new_tables import new_tables
@@ -67,7 +68,7 @@ class Compactor:
         self.worker.wake()
         store.scheduler.wait(lambda: bool(outcome) or store.closing or store.failure is not None)
         if outcome and outcome[0] is not None:
-            raise outcome[0]
+            raise again(outcome[0])
         if not outcome:
             store.check_writable()
 
@@ -89,7 +90,7 @@ class Compactor:
         except Cancelled:  # closing, or failed: `compact` sees that by itself
             return False
         except StorageError as exc:
-            error = store.background_error = self._error = exc
+            error = store.background_error = self._error = frameless(exc)
             if asked is None and store.failure is None:
                 logger.warning("compaction failed, its inputs are kept: %s", exc)
                 self.worker.wake(self._retry_seconds)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import errno
+from typing import TYPE_CHECKING
 
 from streambus_storage.errors import DiskFullError, StorageError, StorageIOError
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    SomeError = TypeVar("SomeError", bound=StorageError)
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
@@ -13,6 +20,28 @@ def translated(path: str, operation: str, cause: OSError) -> StorageError:
     """Return the error of this package that says what ``cause`` means."""
     kind = DiskFullError if cause.errno in _FULL else StorageIOError
     return kind(path, operation, cause)
+
+
+def frameless(error: SomeError) -> SomeError:
+    """Take the frames out of an error that is kept, and of its causes; return it.
+
+    The frames of a merge that failed hold its tables, whose files could not go as long.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
+
+
+def again(error: SomeError) -> SomeError:
+    """Return a copy of an error that is kept, to be raised.
+
+    One that is raised itself, time and again, gathers the frames of all who met it.
+    """
+    fresh = copy.copy(error)
+    fresh.__cause__ = error
+    return fresh
 
 
 class translate:  # noqa: N801 - reads as a statement: ``with translate(path, "read"):``

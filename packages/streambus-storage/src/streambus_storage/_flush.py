@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from streambus_storage._compaction_choice import place
+from streambus_storage._errors_io import again, frameless
 from streambus_storage._intervals import flatten
 from streambus_storage._jobs import FlushJob, fewest_runs, write_memtable
 from streambus_storage._levels import VersionEdit
@@ -71,9 +72,10 @@ class Flusher:
         except Cancelled:
             return False
         except StorageError as exc:
-            store.background_error = self._error = exc
+            store.background_error = self._error = frameless(exc)
             self._failures += 1
             store.scheduler.notify()
+            store.remove_unwanted()  # those that somebody still read when they were given up
             if store.failure is None:
                 self.worker.wake(RETRY_SECONDS)
             return False
@@ -121,7 +123,9 @@ class Flusher:
         store.scheduler.wait(is_settled)
         store.check_writable()
         if memtable in store.present().frozen:
-            raise self._error or ClosedError("closed before the flush ended")
+            if self._error is not None:
+                raise again(self._error)
+            raise ClosedError("closed before the flush ended")
 
     def _flush(self, memtable: MemTable) -> None:
         """Write one memtable to tables and install them.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from streambus_storage._errors_io import frameless
 from streambus_storage._intervals import Intervals, covers, flatten, union
 from streambus_storage._levels import VersionEdit
 from streambus_storage._options import LEVELS
@@ -59,12 +60,13 @@ class Housekeeper:
         if self._cold:
             self._cold = False
             self._read_ahead()
+        store.remove_unwanted()  # those that somebody still read when they were given up
         try:
             self._sweep()
             store.take_reserve()
             self._prepare()
         except StorageError as exc:
-            store.background_error = self._error = exc
+            store.background_error = self._error = frameless(exc)
             store.scheduler.notify()
             if store.failure is None:
                 self.worker.wake(RETRY_SECONDS)

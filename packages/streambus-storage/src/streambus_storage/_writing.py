@@ -11,7 +11,7 @@ import contextlib
 import errno
 from typing import TYPE_CHECKING
 
-from streambus_storage._errors_io import translated
+from streambus_storage._errors_io import again, translated
 from streambus_storage._options import VALUE_BYTES_MAX
 from streambus_storage._pressure import Pressure
 from streambus_storage._store import UNFINISHED
@@ -260,10 +260,11 @@ class Writer:
         with store.rotate_lock:  # `closing` is set under it
             if store.closing:
                 raise ClosedError("the tree is being closed")
-            state = store.present()
             least = 1 if force else self._memtable_bytes
-            if state.active.bytes < least or not (create or store.prepared):
-                return (state.frozen[0] if state.frozen else None), False
+            if store.present().active.bytes < least or not (create or store.prepared):
+                frozen = store.present().frozen
+                return (frozen[0] if frozen else None), False
+            # No state is held while this takes its time: the files of an older one may go.
             following = store.prepared or store.create_segment()
             with store.write_lock:
                 state = store.present()
@@ -302,30 +303,53 @@ class Writer:
         if store.held:
             store.scheduler.wait(lambda: not store.held or store.closing)
             store.check_writable()
-        if frees and (store.reserve.spent or isinstance(store.background_error, DiskFullError)):
-            if store.present().active.bytes < FREEING_FACTOR * self._memtable_bytes:
-                return
-        elif store.reserve.spent and not store.take_reserve():
+        if (store.reserve.spent or self._lacks_room()) and self._may_grow(frees):
+            return
+        if store.reserve.spent and not frees and not store.take_reserve():
             path = store.reserve.path
             raise DiskFullError(path, "append", OSError(errno.ENOSPC, "the reserve is spent"))
         if store.pressure is Pressure.SLOW and not store.dues.seconds(store.scheduler.now()):
             store.dues.add(size, store.pace, store.scheduler.now())  # its turn: nothing to look at
             return
-        if store.is_overfull() and (
-            store.prepared is not None or isinstance(store.background_error, DiskFullError)
-        ):
-            self.rotate(force=False)
+        if store.is_overfull() and (store.prepared is not None or self._lacks_room()):
+            try:
+                self.rotate(force=False)
+            except DiskFullError:
+                if not self._may_grow(frees):
+                    raise
+                return
         store.refresh_gate()
         if store.pressure is Pressure.STOP:
             self._housekeeper.wake()
             self._flusher.wake()
             self._compactor.wake()
             if store.pressure is Pressure.STOP:
-                self._stall()
+                self._stall(frees)
         elif store.pressure is Pressure.SLOW:
             self._slow_down()
             store.dues.add(size, store.pace, store.scheduler.now())
         store.check_writable()
+
+    def _lacks_room(self) -> bool:
+        """Tell whether the background has met a full disk, and has not gone on since."""
+        return isinstance(self._store.background_error, DiskFullError)
+
+    def _may_grow(self, frees: bool) -> bool:
+        """Tell whether a write goes on though the disk is full: it ``frees``, and is in bounds."""
+        return frees and self._store.present().active.bytes < FREEING_FACTOR * self._memtable_bytes
+
+    def _is_hopeless(self, frees: bool) -> bool:
+        """Tell whether a wait is in vain, because the disk is full, and the write may go on.
+
+        Raises:
+            DiskFullError: It is in vain, and the write may not.
+        """
+        error = self._store.background_error
+        if not isinstance(error, DiskFullError):
+            return False
+        if not self._may_grow(frees):
+            raise again(error)
+        return True
 
     def _slow_down(self) -> None:
         """Wait for this write's turn, where writers are held to a rate; not for more than that.
@@ -347,11 +371,11 @@ class Writer:
         )
         store.counters.slowdown_seconds += store.scheduler.now() - begin
 
-    def _stall(self) -> None:
-        """Wait until the pressure falls, at most `stall_seconds_max`."""
+    def _stall(self, frees: bool) -> None:
+        """Wait until the pressure falls, at most `stall_seconds_max`. Raises as `_pass_gate`."""
         store = self._store
-        if isinstance(store.background_error, DiskFullError):
-            raise store.background_error
+        if self._is_hopeless(frees):
+            return
         begin = store.scheduler.now()
         timeout = store.options.stall_seconds_max
         passed = store.scheduler.wait(
@@ -361,7 +385,7 @@ class Writer:
                 store.measure_pace().pressure is not Pressure.STOP
                 or store.closing
                 or store.failure is not None
-                or isinstance(store.background_error, DiskFullError)
+                or self._lacks_room()
             ),
             timeout,
         )
@@ -371,9 +395,7 @@ class Writer:
         counters.stall_seconds += waited
         counters.stall_seconds_longest = max(counters.stall_seconds_longest, waited)
         store.check_writable()
-        if isinstance(store.background_error, DiskFullError):
-            raise store.background_error
-        if not passed:
+        if not self._is_hopeless(frees) and not passed:
             state = store.present()
             raise WriteStallError(
                 waited,
