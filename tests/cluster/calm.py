@@ -61,12 +61,14 @@ class CalmCluster:
     async def _in_process(script: Callable[[], Awaitable[None]]) -> None:
         await script()
 
-    async def until(self, holds: Callable[[], Any], what: str, within_s: float = 20.0) -> None:
-        """Wait for something; fail where it does not come in virtual time."""
+    async def until(
+        self, holds: Callable[[], Any], what: str, within_s: float = 20.0, step_s: float = 0.02
+    ) -> None:
+        """Wait for something, with a look each step; fail where it does not come in time."""
         ends_s = self.simulation.loop.time() + within_s
         while not holds():
             assert self.simulation.loop.time() < ends_s, f"{what}: not within {within_s:g} s"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(step_s)
 
     async def ready(self) -> None:
         """Wait until every broker has a session."""

@@ -302,7 +302,9 @@ class Hosts:
         # One that runs stands still while there is no room; one that starts may need some.
         no_room = host.full and isinstance(error, DataDirectoryError)
         removed = isinstance(error, RemovedBrokerError)
-        trouble = host.failing or host.damaged or no_room or removed
+        # Of damage a broker says so: whoever operates it has to know that it is to be emptied.
+        damage = host.damaged and isinstance(error, DataDirectoryError)
+        trouble = host.failing or damage or no_room or removed
         if not trouble and not isinstance(error, _EXPECTED):
             raise error
         self.simulation.happened("gave up", host.node_id, type(error).__name__, str(error)[:200])

@@ -34,7 +34,7 @@ from streambus_protocol import (
 )
 from streambus_raft.errors import RaftError, StorageFullError, TransferError
 from streambus_raft.errors import StorageError as RaftStorageError
-from streambus_storage import StorageError
+from streambus_storage import CorruptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,7 +199,11 @@ class ClusterBroker(Broker):
 
     async def _watch_group(self) -> None:
         """A broker whose metadata log has failed cannot go on."""
-        self._fail(await self.group.server.wait_failed())
+        error = await self.group.server.wait_failed()
+        if isinstance(error.__cause__, CorruptionError):  # met as a command was carried out
+            self._damaged(error.__cause__)
+        else:
+            self._fail(error)
 
     def _damaged(self, error: StorageError) -> None:
         """What this broker holds is not what was written: it takes no part until it is rebuilt."""

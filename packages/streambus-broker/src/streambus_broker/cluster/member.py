@@ -288,7 +288,8 @@ class Member:
     async def _confirm_office(self) -> None:
         """Ask a majority whether this broker is the controller; that is its own heartbeat.
 
-        One whose records cannot be written goes on as the controller: its metadata can.
+        One whose records cannot be written goes on as the controller: its metadata can. But its
+        own session and its lease end, as those of another such broker do.
         """
         node, group = self._node, self._group
         asked_s, term = node.steady_s(), group.term
@@ -300,7 +301,9 @@ class Member:
         if group.is_controller and group.term == term:
             node.common_time.told(self._common_time_ms(), node.steady_s())
             self.office.confirmed(asked_s)
-            self._use_lease(asked_s, self.office.own_lease_s)
+            lives = node.me is not None and not self._storage_failed()
+            if lives and self.sessions.heard(node.config.node_id, asked_s):
+                self._use_lease(asked_s, self.office.own_lease_s)
 
     async def watch_office(self) -> None:
         """Shorten this broker's lease at once when it becomes the controller, for ever.
@@ -436,9 +439,6 @@ class Member:
         for broker_id in self.sessions.over(now_s):
             record = node.state.brokers.get(broker_id)
             if record is None or record.fenced:
-                continue
-            if broker_id == node.config.node_id and not self._storage_failed():
-                self.sessions.heard(broker_id, now_s)  # it is us: a late loop, not a dead broker
                 continue
             if not self.sessions.end(broker_id, node.steady_s()):
                 continue  # it was heard while others were fenced
