@@ -1,18 +1,21 @@
 """A controller whose records cannot be written any more ends its own session, after its lease.
 
-It went on as the controller, and prolonged its lease, but fenced itself at some moment: others could
-lead while it still might (simulated seed 5100363).
+It went on as the controller, and prolonged its lease, but fenced itself at some moment: others
+could lead while it still might (simulated seed 5100363).
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
-from streambus_broker.cluster.node import ClusterNode
 from streambus_storage import TreeFailedError
 from tests.cluster.calm import CalmCluster
+
+if TYPE_CHECKING:
+    from streambus_broker.cluster.node import ClusterNode
 
 
 @pytest.mark.parametrize("seed", range(6))
