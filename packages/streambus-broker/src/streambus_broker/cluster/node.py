@@ -147,6 +147,7 @@ class ClusterNode(Node):
     def adopt(self, changes: ClusterChanges, deleted: list[TopicRecord]) -> None:
         """Do what changed metadata asks of this broker."""
         mine = self.config.node_id
+        self.sessions.brokers_changed(changes.brokers)
         for topic in deleted:
             self._adopted.pop(topic.name, None)
             for record in topic.partitions:
@@ -171,6 +172,7 @@ class ClusterNode(Node):
         """Do what the whole metadata asks: after a registration, a fencing or a snapshot."""
         self._use_settings()
         self._adopted.clear()  # whatever it was adopted under holds no more
+        self.sessions.brokers_changed(self.state.brokers.values())
         known = {
             record.partition_id for topic in self.state.topics.values()
             for record in topic.partitions

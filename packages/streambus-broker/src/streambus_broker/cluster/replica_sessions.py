@@ -29,7 +29,9 @@ from streambus_storage import StorageError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
 
+    from streambus_broker.cluster.brokers import BrokerRecord
     from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.cluster.throttle import Throttle
     from streambus_broker.network.connection import Connection
@@ -45,9 +47,12 @@ class _Session:
     """One follower's connection."""
 
     __slots__ = (
+        "broker_epoch",
         "broker_id",
         "bytes_max",
         "due",
+        "looking",
+        "polling",
         "positions",
         "sent",
         "stale",
@@ -56,8 +61,9 @@ class _Session:
         "waiting",
     )
 
-    def __init__(self, broker_id: int) -> None:
+    def __init__(self, broker_id: int, broker_epoch: int) -> None:
         self.broker_id = broker_id
+        self.broker_epoch = broker_epoch
         self.bytes_max = 0
         self.positions: dict[int, ReplicaPosition] = {}
         self.due: dict[int, None] = {}
@@ -65,6 +71,8 @@ class _Session:
         self.stale: dict[int, None] = {}  # only the high watermark is news
         self.waiting: tuple[int, int] | None = None  # version and correlation id of the long poll
         self.timer: asyncio.TimerHandle | None = None
+        self.looking = False  # what is due will be looked at in this turn of the loop
+        self.polling = False  # and a little later, because the throttle left something
         self.telling = False  # it will soon be told what is stale
 
 
@@ -106,10 +114,12 @@ class ReplicaSessions:
             response = ReplicaFetchResponse(problem.code, problem.detail, ())
             return _frame(version, correlation_id, response)
         session = self._sessions.get(connection)
-        if session is None or session.broker_id != request.broker_id:
+        asking = request.broker_id, request.broker_epoch
+        if session is None or (session.broker_id, session.broker_epoch) != asking:
             self._end_all_of(request.broker_id)
             self._end(connection)
-            session = self._sessions[connection] = _Session(request.broker_id)
+            session = _Session(request.broker_id, request.broker_epoch)
+            self._sessions[connection] = session
         elif session.waiting is not None:  # the follower has news, and wants its turn now
             self._answer(connection, session)
         session.bytes_max = min(request.bytes_max, _ANSWER_BYTES_MAX)
@@ -222,8 +232,9 @@ class ReplicaSessions:
             if partition_id in session.sent:
                 continue
             session.due[partition_id] = None
-            if session.waiting is not None:
-                self._node.loop.call_soon(self._answer_if_due, connection)
+            if session.waiting is not None and not session.looking:
+                session.looking = True
+                self._node.loop.call_soon(self._look, connection, session)
 
     def watermark_moved(self, partition_id: int) -> None:
         """Followers learn it with the next answer; where consumers wait for it, with its own."""
@@ -294,6 +305,18 @@ class ReplicaSessions:
             self._end(connection)
             connection.transport.abort()
 
+    def brokers_changed(self, brokers: Iterable[BrokerRecord]) -> None:
+        """Brokers have other sessions with the cluster by now: what they said before is void.
+
+        It may have been said of a disk that is gone, over a connection of which nobody here knows
+        that it is dead. Counted on, it would have them in sync with nothing (KIP-903).
+        """
+        epochs = {broker.broker_id: broker.epoch for broker in brokers}
+        for connection, session in list(self._sessions.items()):
+            if epochs.get(session.broker_id, session.broker_epoch) != session.broker_epoch:
+                self._end(connection)
+                connection.transport.abort()
+
     def close(self) -> None:
         """Answer everybody: this broker shuts down."""
         for connection in list(self._sessions):
@@ -333,16 +356,22 @@ class ReplicaSessions:
             self._answer(connection, session)
             self._node.server.flush_dirty()
 
-    def _answer_if_due(self, connection: Connection) -> None:
-        session = self._sessions.get(connection)
-        if session is None or session.waiting is None:
+    def _look(self, connection: Connection, session: _Session) -> None:
+        """Answer a follower that waits, if anything may be sent to it."""
+        session.looking = False
+        if session.waiting is None:
             return
         answers = self._gather(session)
         if answers:
             self._answer(connection, session, answers)
             self._node.server.flush_dirty()
-        else:  # throttled: look again when there is room
-            self._node.loop.call_later(_THROTTLE_POLL_S, self._answer_if_due, connection)
+        elif session.due and not session.polling:  # throttled: look again when there is room
+            session.polling = True
+            self._node.loop.call_later(_THROTTLE_POLL_S, self._poll, connection, session)
+
+    def _poll(self, connection: Connection, session: _Session) -> None:
+        session.polling = False
+        self._look(connection, session)
 
     def _answer(
         self, connection: Connection, session: _Session, answers: list[ReplicaData] | None = None
