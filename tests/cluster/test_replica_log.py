@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -141,3 +141,43 @@ def test_producers_that_cannot_be_read_after_a_truncation_are_learnt_later() -> 
             assert replica.producers.check(header_at(by_producer(5, 0))) is None
     assert refused
     assert dropped
+
+
+@pytest.mark.parametrize(("marked", "cut", "read"), [(40, 45, 5), (45, 45, 0), (40, 30, 30)])
+def test_what_is_noted_of_producers_before_a_cut_is_not_read_again(
+    replica: ReplicaLog, marked: int, cut: int, read: int
+) -> None:
+    """A log has gigabytes, and the event loop waits while it is read."""
+    for sequence in range(marked):
+        replica.follow(by_producer(sequence, sequence))
+    replica.checkpoint()
+    for sequence in range(marked, 50):
+        replica.follow(by_producer(sequence, sequence))
+    seen = _headers_read(replica)
+    assert replica.truncate(cut) == cut
+    assert len(seen) == read
+    assert replica.producers.last_offset == cut - 1
+    replica.checkpoint_if_moved()
+    again = ReplicaLog(PartitionLog("t", 0, 1, TopicSettings(), leads=False), replica.store)
+    again.recover()
+    assert again.producers.encode(0) == replica.producers.encode(0)
+    assert len(seen) == read
+    replica.start_over(80)
+    replica.follow(by_producer(0, 80, leader_epoch=2))
+    assert replica.producers.last_offset == 80
+
+
+def _headers_read(replica: ReplicaLog) -> list[bytes]:
+    """Note each batch that is gone through from now on, in the order of the log."""
+    seen: list[bytes] = []
+    tree = replica.store.tree
+    scan = tree.scan
+
+    def noting(*bounds: Any, reverse: bool = False, **options: Any) -> Iterator[Any]:
+        for key, value in scan(*bounds, reverse=reverse, **options):
+            if not reverse:
+                seen.append(bytes(key))
+            yield key, value
+
+    tree.scan = noting  # type: ignore[method-assign,assignment]  # of this one tree
+    return seen

@@ -99,6 +99,7 @@ class ReplicaLog:
                 "remove the data directory, the other replicas have the records",
             ) from exc
         log.high_watermark = max(log.log_start_offset, min(watermark, log.next_offset))
+        log.marked_offset = known_to
         if known_to < log.next_offset:
             learn_producers(tree, log, known_to)
 
@@ -217,8 +218,10 @@ class ReplicaLog:
         end, position, timestamp_ms = store.end_before(log, offset)
         left = self.epochs.copy()
         left.cut(end)
-        start = min(log.log_start_offset, end)
-        self._begin_again(StartMark(start, end, position, timestamp_ms), left)
+        mark = StartMark(min(log.log_start_offset, end), end, position, timestamp_ms)
+        # What was noted of producers before the cut is still true, and spares the reading of
+        # everything before that note: the event loop waits for it.
+        self._begin_again(mark, left, keeps_state=log.marked_offset <= end)
         log.go_back(end, position, timestamp_ms)
         self._forget(end)
         return end
@@ -230,11 +233,11 @@ class ReplicaLog:
             StorageError: Nothing was dropped.
         """
         log = self.log
-        self._begin_again(StartMark(offset, offset, 0, -1), LeaderEpochs())
+        self._begin_again(StartMark(offset, offset, 0, -1), LeaderEpochs(), keeps_state=False)
         log.begin_at(offset)
         self._forget(offset)
 
-    def _begin_again(self, mark: StartMark, epochs: LeaderEpochs) -> None:
+    def _begin_again(self, mark: StartMark, epochs: LeaderEpochs, *, keeps_state: bool) -> None:
         partition_id = self.log.partition_id
         batch = WriteBatch()
         batch.delete_range(
@@ -246,7 +249,8 @@ class ReplicaLog:
             )
         batch.put(start_mark_key(partition_id), encode_start_mark(mark))
         batch.put(epochs_key(partition_id), epochs.encode())
-        batch.delete(state_key(partition_id))
+        if not keeps_state:
+            batch.delete(state_key(partition_id))
         self.store.tree.write(batch)
         self.epochs = epochs
 
@@ -254,6 +258,7 @@ class ReplicaLog:
         self.store.tail.forget(self.log.partition_id)
         self.durable = min(self.durable, end)
         self._cuts += 1
+        self._unsaved += 1  # there may be no mark now
         self.knows_producers = False
         with contextlib.suppress(StorageError):  # tried again before anything is appended
             self.learn_producers()
@@ -266,8 +271,7 @@ class ReplicaLog:
         """
         if self.knows_producers:
             return
-        self.producers.clear()
-        learn_producers(self.store.tree, self.log, self.log.log_start_offset)
+        self.store.recover_producers(self.log)
         self.knows_producers = True
 
 
