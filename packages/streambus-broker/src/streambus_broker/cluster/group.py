@@ -22,6 +22,7 @@ from streambus_broker.cluster.commands import (
 from streambus_broker.cluster.peers import PeerError
 from streambus_broker.cluster.raft_log import TreeLogStorage
 from streambus_broker.cluster.raft_transport import RaftTransport
+from streambus_broker.cluster.state import ClusterState
 from streambus_broker.errors import BrokerError
 from streambus_broker.metadata.registry import CommandError
 from streambus_protocol import DescribeClusterRequest, DescribeClusterResponse, ErrorCode
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from streambus_broker.cluster.commands import ClusterCommand
     from streambus_broker.cluster.node import ClusterNode
     from streambus_broker.cluster.peers import PeerConnection
-    from streambus_broker.cluster.state import ClusterState
     from streambus_broker.observe.logs import Logger
     from streambus_raft import Membership
     from streambus_storage import LSMTree
@@ -60,9 +60,13 @@ class UncertainError(BrokerError):
 class MetadataMachine:
     """``StateMachine`` of streambus_raft over `ClusterState`.
 
+    A snapshot is read by another thread; the state changes on the event loop alone, at once, so
+    that nobody there sees a part of it.
+
     Attributes:
         changed: Called with the changes and the topics that were deleted.
         restored: Called on the event loop after a snapshot replaced the state.
+        broken: Told why a snapshot that was read could not become the state.
         history_end: The last index that was in the log when this process began. What is applied up
             to there happened long ago, perhaps: whom it concerned was told then.
     """
@@ -71,12 +75,15 @@ class MetadataMachine:
         self.state = state
         self.changed: Callable[[Any, list[Any]], None] = lambda _changes, _deleted: None
         self.restored: Callable[[], None] = lambda: None
+        self.broken: Callable[[Exception], None] = lambda _error: None
         self.history_end = 0
+        self._read: ClusterState | None = None
         self._logger = logger
         self._loop = asyncio.get_running_loop()
 
     def apply(self, index: int, commands: Sequence[bytes]) -> list[Any]:
         """Carry commands out; the answer is (error code, detail, answer, warnings)."""
+        self._install()
         return [self._apply(index, command) for command in commands]
 
     def _apply(self, index: int, data: bytes) -> list[Any]:
@@ -98,17 +105,34 @@ class MetadataMachine:
         return [0, None, changes.answer, list(changes.warnings)]
 
     def query(self, query: Any) -> Any:
-        """Nothing is asked this way: the state is at hand."""
+        """Nothing is asked this way: the state is at hand, as new as it has to be."""
+        self._install()
         return query
 
     def snapshot(self) -> Iterable[bytes]:
         """Capture the state."""
+        self._install()
         return (self.state.encode(),)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Replace the state."""
-        self.state.load(b"".join(chunks))
-        self._loop.call_soon_threadsafe(self.restored)
+        """Read what is to replace the state; in another thread."""
+        read = ClusterState()
+        read.load(b"".join(chunks))
+        self._read = read
+        self._loop.call_soon_threadsafe(self._install_soon)
+
+    def _install_soon(self) -> None:
+        try:
+            self._install()
+        except Exception as error:  # noqa: BLE001 - as where a command fails: it ends this broker
+            self.broken(error)
+
+    def _install(self) -> None:
+        """Make what was read the state."""
+        read, self._read = self._read, None
+        if read is not None:
+            self.state.become(read)
+            self.restored()
 
 
 class MetadataGroup:

@@ -7,7 +7,7 @@ leaves the state alone; `adopt` makes them the state. All brokers do both, in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
@@ -387,6 +387,11 @@ class ClusterState(Registry):
             ]
         )
         return packed
+
+    def become(self, other: ClusterState) -> None:
+        """Be equal to another state, which is not used from then on."""
+        for name in (each.name for each in fields(ClusterState)):
+            setattr(self, name, getattr(other, name))
 
     def load(self, data: bytes) -> None:
         """Replace the state by what `encode` made.
