@@ -252,7 +252,7 @@ class Broker:
         node.server.due.extend(node.waits.everything())
         server.answer_due()
         with anyio.move_on_after(self.config.shutdown_timeout_ms / 1000):
-            await _until(lambda: not server.pending)
+            await _until(self._is_drained)
             server.close_connections()
             await _until(lambda: not server.connections)
         for connection in list(server.connections):
@@ -262,6 +262,10 @@ class Broker:
             self.data_tree.sync()
         self._logger.info("stop", "broker stopped")
         self._sink.start()
+
+    def _is_drained(self) -> bool:
+        """Whether nobody waits any more for the answer to something that was accepted."""
+        return not self.node.server.pending
 
     async def _observe(self, listener: socket.socket | None) -> None:
         """Start what starting must not wait for: logs, health and metrics over HTTP."""

@@ -131,6 +131,7 @@ class ClusterBroker(Broker):
             gone=lambda broker_id: self.member.process_gone(broker_id),
         )
         self.group.use_node(node)
+        self.group.machine.broken = self._fail
         self.member = Member(node, self.group, identity.storage_id)
         return node
 
@@ -338,6 +339,10 @@ class ClusterBroker(Broker):
         await asyncio.sleep(_FAREWELL_S)
         self.node.sessions.close()
         await self.node.fetchers.stop()
+
+    def _is_drained(self) -> bool:
+        """As for the single broker; followers of what is still led here would wait for ever."""
+        return self.node.server.pending <= self.node.sessions.waiting_count
 
     async def _hand_over_control(self) -> None:
         for node_id in self.group.membership.voters:

@@ -97,6 +97,14 @@ class ReplicaSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def waiting_count(self) -> int:
+        """Followers that are connected, and wait for something new."""
+        return sum(
+            session.waiting is not None and not connection.transport.is_closing()
+            for connection, session in self._sessions.items()
+        )
+
     # --- requests ------------------------------------------------------------------------------
 
     def fetch(
