@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from streambus_broker.observe.health import Health
 
 _FRESH_S = 2.0
+_LISTED_S = 0.5
+"""What operators ask for, and other brokers, is answered all the same where nobody knows better."""
 
 
 class ClusteredApi(ClusterApi):
@@ -70,12 +72,14 @@ class ClusteredApi(ClusterApi):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._reading: set[asyncio.Task[None]] = set()
-        self._unknown = ErrorCode.UNKNOWN_TOPIC
 
     def metadata(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
     ) -> bytes | None:
-        """Answer from this broker's copy; about unknown topics only when that is up to date.
+        """Answer from this broker's copy.
+
+        About unknown topics only when that is up to date; about all topics as well, if it can be
+        had soon.
 
         Raises:
             ProtocolError: It cannot be read.
@@ -87,7 +91,11 @@ class ClusteredApi(ClusterApi):
             detail = "this broker has not heard from the controller for too long"
             code = ErrorCode.NO_QUORUM
             return error_frame(ApiKey.METADATA, version, correlation_id, code, detail)
-        if request.topics is None or all(name in known for name in request.topics):
+        if request.topics is None:
+            known_here = not self.group.has_quorum
+        else:
+            known_here = all(name in known for name in request.topics)
+        if known_here:
             return self._metadata(request, version, correlation_id)
         connection.pending += 1
         task = self._node.loop.create_task(
@@ -102,31 +110,33 @@ class ClusteredApi(ClusterApi):
     ) -> None:
         """Answer from a state that holds everything that was acknowledged before."""
         server = self._node.server
-        self._unknown = ErrorCode.UNKNOWN_TOPIC
-        try:
-            async with asyncio.timeout(_FRESH_S):
-                await self.group.server.read(None)
-        except (TimeoutError, RaftError):
-            self._unknown = ErrorCode.LEADER_NOT_AVAILABLE  # nobody can know now
+        fresh = await self.group.catch_up(_LISTED_S if request.topics is None else _FRESH_S)
+        # Whether there is such a topic nobody can know now, if this broker does not.
+        unknown = ErrorCode.UNKNOWN_TOPIC if fresh else ErrorCode.LEADER_NOT_AVAILABLE
+
+        def answer() -> None:
+            connection.answer_later(self._metadata(request, version, correlation_id, unknown))
+
         missing = [name for name in request.topics or () if name not in self._node.state.topics]
         if missing and self._node.config.auto_create_topics and not self._node.closing:
-
-            def created() -> None:
-                connection.answer_later(self._metadata(request, version, correlation_id))
-
-            self._topics.create_missing(missing, created)
+            self._topics.create_missing(missing, answer)
             return
-        connection.answer_later(self._metadata(request, version, correlation_id))
-        self._unknown = ErrorCode.UNKNOWN_TOPIC
+        answer()
         server.flush_dirty()
 
-    def _metadata(self, request: MetadataRequest, version: int, correlation_id: int) -> bytes:
+    def _metadata(
+        self,
+        request: MetadataRequest,
+        version: int,
+        correlation_id: int,
+        unknown: ErrorCode = ErrorCode.UNKNOWN_TOPIC,
+    ) -> bytes:
         state = self._node.state
         names = sorted(state.topics) if request.topics is None else request.topics
         topics = tuple(
             self._topic(state.topics[name])
             if name in state.topics
-            else TopicInfo(self._unknown, name, b"", ())
+            else TopicInfo(unknown, name, b"", ())
             for name in names
         )
         brokers = tuple(
@@ -222,12 +232,16 @@ class OperationsApi:
 
     def describe(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
-    ) -> bytes:
-        """DESCRIBE_CLUSTER."""
-        del connection
+    ) -> None:
+        """DESCRIBE_CLUSTER; from a copy that is up to date, if that can be had soon."""
         decode_message(DescribeClusterRequest, body, version)
-        encoded = encode_message(describe_cluster(self._node.state, self._group), version)
-        return response_frame(ApiKey.DESCRIBE_CLUSTER, version, correlation_id, encoded)
+
+        async def answer() -> tuple[Any, ...]:
+            if self._group.has_quorum:
+                await self._group.catch_up(_LISTED_S)
+            return describe_cluster(self._node.state, self._group)
+
+        self.later(ApiKey.DESCRIBE_CLUSTER, connection, version, correlation_id, answer)
 
     def reassign(
         self, connection: Connection, version: int, correlation_id: int, body: bytes

@@ -226,6 +226,19 @@ class MetadataGroup:
         """Whether a leader is known; a leader without its quorum steps down by itself."""
         return self.controller is not None
 
+    async def catch_up(self, within_s: float) -> bool:
+        """Have the metadata here hold all that was acknowledged before; return whether it does.
+
+        Args:
+            within_s: How long that may take, seconds.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                await self.server.read(None)
+        except (TimeoutError, RaftError):
+            return False
+        return True
+
     def why_no_quorum(self) -> str:
         """What keeps a majority of the voters from agreeing, as far as this broker knows."""
         voters = self.membership.voters
