@@ -51,8 +51,8 @@ class RawClient:
         body = encode_message(request, version)
         return encode_frame(api.key, version, 0, self._correlation_id, body)
 
-    def send(self, request: tuple[Any, ...]) -> int:
-        self.socket.sendall(self.encode(request))
+    def send(self, request: tuple[Any, ...], version: int = 0) -> int:
+        self.socket.sendall(self.encode(request, version))
         return self._correlation_id
 
     def receive_frame(self) -> Frame:
@@ -70,8 +70,8 @@ class RawClient:
             kind = ErrorResponse
         return decode_message(kind, frame.body, frame.version)
 
-    def call(self, request: tuple[Any, ...]) -> Any:
-        self.send(request)
+    def call(self, request: tuple[Any, ...], version: int = 0) -> Any:
+        self.send(request, version)
         return self.receive()
 
     def create_topic(self, name: str, partitions: int = 1, **config: str) -> Any:

@@ -88,6 +88,8 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing() -> None:
     assert refused(made, alter(partitions=1)) is ErrorCode.INVALID_PARTITIONS
     assert refused(made, alter("absent")) is ErrorCode.UNKNOWN_TOPIC
     assert refused(made, DeleteTopic("absent")) is ErrorCode.UNKNOWN_TOPIC
+    assert refused(made, DeleteTopic("t", b"j" * 16)) is ErrorCode.UNKNOWN_TOPIC
+    assert made.plan(DeleteTopic("t", made.topics["t"].topic_id)).deleted == ("t",)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "é", "x" * 250, "a\n", "a\0"])

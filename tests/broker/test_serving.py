@@ -84,6 +84,27 @@ def test_validate_only_changes_nothing(client: RawClient) -> None:
     assert len(client.call(MetadataRequest(None)).topics) == 1
 
 
+def test_a_deletion_that_comes_late_leaves_another_topic_of_that_name_alone(
+    client: RawClient,
+) -> None:
+    def topic_id() -> bytes:
+        found: bytes = client.call(DescribeTopicsRequest(("t",)), 1).topics[0].topic_id
+        return found
+
+    client.create_topic("t")
+    deletion = DeleteTopicsRequest(("t",), 1000, False, (topic_id(),))
+    assert client.call(deletion, 1).topics[0].error == 0
+    client.create_topic("t")
+    client.produce("t", b"kept")
+    late = client.call(deletion, 1).topics[0]
+    assert late.error == ErrorCode.UNKNOWN_TOPIC
+    assert "another one" in late.detail
+    assert values_of(client.fetch("t", 0).batches) == [b"kept"]
+    assert client.call(deletion._replace(topic_ids=(topic_id(),)), 1).topics[0].error == 0
+    two = client.call(deletion._replace(topic_ids=(b"x" * 16, b"y" * 16)), 1)
+    assert two.error == ErrorCode.MALFORMED_REQUEST
+
+
 @pytest.mark.parametrize("acks", [1, -1])
 def test_what_is_produced_is_fetched(client: RawClient, acks: int) -> None:
     client.create_topic("t", 2)

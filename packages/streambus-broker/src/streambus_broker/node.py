@@ -193,14 +193,18 @@ class Node:
         if self.server.due:
             self.server.answer_due()
 
-    async def delete_topic(self, name: str) -> None:
+    async def delete_topic(self, name: str, topic_id: bytes) -> None:
         """Delete a topic and give its space back.
+
+        Args:
+            name: Its name.
+            topic_id: Its id; empty for whichever it has.
 
         Raises:
             CommandError: There is no such topic.
             StorageError: As for `commit`.
         """
-        await self.commit(DeleteTopic(name))
+        await self.commit(DeleteTopic(name, topic_id))
         await self.reclaim()
 
     async def reclaim(self) -> None:

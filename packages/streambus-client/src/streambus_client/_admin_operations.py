@@ -35,6 +35,7 @@ from streambus_protocol import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
     DescribeTopicsRequest,
+    DescribeTopicsResponse,
     ErrorCode,
     HealthRequest,
     MetadataResponse,
@@ -76,13 +77,32 @@ def delete_topic(
 ) -> Operation[None]:
     """Delete a topic with all its records, or say whether it could be.
 
-    One that is unknown once an earlier attempt may have been carried out is gone, as was wanted.
+    By its id: an attempt that is repeated, or comes late, leaves alone what somebody has made under
+    this name since. A topic that was there, and is unknown once an attempt may have been carried
+    out, is gone, as was wanted.
     """
-    request = DeleteTopicsRequest((name,), _left_ms(session, deadline), validate_only)
-    done = None if validate_only else ErrorCode.UNKNOWN_TOPIC
+    found = yield from _topic_id(session, name, deadline)
+    ids = (found,) if found else ()
+    request = DeleteTopicsRequest((name,), _left_ms(session, deadline), validate_only, ids)
+    done = None if validate_only or found is None else ErrorCode.UNKNOWN_TOPIC
     yield from at_controller(session, request, f"topic {name!r}", _only_topic, deadline, done)
     if not validate_only:
         session.cluster.topics.pop(name, None)
+
+
+def _topic_id(session: Session, name: str, deadline: float) -> Operation[bytes | None]:
+    """A topic's id; empty where the broker does not tell, None for one that it does not know."""
+
+    def code_of(answer: DescribeTopicsResponse) -> tuple[int, str | None]:
+        found = _only(answer.topics, "the topic")
+        return (0, None) if found.error == ErrorCode.UNKNOWN_TOPIC else (found.error, found.detail)
+
+    request = DescribeTopicsRequest((name,))
+    answer: DescribeTopicsResponse = yield from at_controller(
+        session, request, f"topic {name!r}", code_of, deadline
+    )
+    found = answer.topics[0]
+    return None if found.error else found.topic_id
 
 
 def alter_topic(

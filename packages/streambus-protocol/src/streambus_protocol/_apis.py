@@ -76,9 +76,9 @@ APIS: dict[int, Api] = {
         Api(ApiKey.FETCH, 0, 1, m.FetchRequest, m.FetchResponse),
         Api(ApiKey.LIST_OFFSETS, 0, 0, m.ListOffsetsRequest, m.ListOffsetsResponse),
         Api(ApiKey.CREATE_TOPICS, 0, 1, m.CreateTopicsRequest, m.CreateTopicsResponse),
-        Api(ApiKey.DELETE_TOPICS, 0, 0, m.DeleteTopicsRequest, m.DeleteTopicsResponse),
+        Api(ApiKey.DELETE_TOPICS, 0, 1, m.DeleteTopicsRequest, m.DeleteTopicsResponse),
         Api(ApiKey.ALTER_TOPICS, 0, 0, m.AlterTopicsRequest, m.AlterTopicsResponse),
-        Api(ApiKey.DESCRIBE_TOPICS, 0, 0, m.DescribeTopicsRequest, m.DescribeTopicsResponse),
+        Api(ApiKey.DESCRIBE_TOPICS, 0, 1, m.DescribeTopicsRequest, m.DescribeTopicsResponse),
         Api(ApiKey.HEALTH, 0, 0, m.HealthRequest, m.HealthResponse),
         Api(ApiKey.INIT_PRODUCER_ID, 0, 0, cm.InitProducerIdRequest, cm.InitProducerIdResponse),
         Api(

@@ -261,11 +261,16 @@ class CreateTopicsResponse(NamedTuple):
 
 
 class DeleteTopicsRequest(NamedTuple):
-    """Delete topics with all their records, or say whether they could be."""
+    """Delete topics with all their records, or say whether they could be.
+
+    ``topic_ids``: of these topics, in their order, or none. A topic with another id is not meant:
+    it was made since, and is left alone.
+    """
 
     topics: tuple[str, ...]
     timeout_ms: UInt32
     validate_only: bool
+    topic_ids: Annotated[tuple[bytes, ...], Since(1)] = ()
 
 
 class DeleteTopicsResponse(NamedTuple):
@@ -305,11 +310,12 @@ class TopicSetting(NamedTuple):
 
 
 class TopicSettings(NamedTuple):
-    """All the settings of one topic."""
+    """All the settings of one topic, and its id."""
 
     error: UInt16
     detail: str | None
     settings: tuple[TopicSetting, ...]
+    topic_id: Annotated[bytes, Since(1)] = b""
 
 
 class DescribeTopicsRequest(NamedTuple):

@@ -26,6 +26,7 @@ from streambus_protocol import (
     DescribeTopicsRequest,
     DescribeTopicsResponse,
     ErrorCode,
+    ProtocolError,
     TopicResult,
     TopicSetting,
     TopicSettings,
@@ -101,8 +102,13 @@ class TopicsApi:
             ProtocolError: The request cannot be read.
         """
         request = decode_message(DeleteTopicsRequest, body, version)
+        ids = request.topic_ids or (b"",) * len(request.topics)
+        if len(ids) != len(request.topics):
+            problem = f"{len(ids)} ids for {len(request.topics)} topics"
+            raise ProtocolError(problem)
         changes = (
-            self._delete(name, validate_only=request.validate_only) for name in request.topics
+            self._delete(name, topic_id, validate_only=request.validate_only)
+            for name, topic_id in zip(request.topics, ids, strict=True)
         )
         return self._later(
             ApiKey.DELETE_TOPICS, connection, version, correlation_id, changes, DeleteTopicsResponse
@@ -205,11 +211,11 @@ class TopicsApi:
             await node.commit(command)
             node.logger.info("alter_topic", "topic altered", topic=alteration.name)
 
-    async def _delete(self, name: str, *, validate_only: bool) -> None:
+    async def _delete(self, name: str, topic_id: bytes, *, validate_only: bool) -> None:
         node = self._node
-        node.registry.plan(DeleteTopic(name))
+        node.registry.plan(DeleteTopic(name, topic_id))
         if not validate_only:
-            await node.delete_topic(name)
+            await node.delete_topic(name, topic_id)
             node.logger.info("delete_topic", "topic deleted", topic=name)
 
     def _describe(self, name: str) -> TopicSettings:
@@ -227,7 +233,7 @@ class TopicsApi:
             if source == "broker" and getattr(defaults, key) == getattr(builtin, key):
                 source = "default"
             settings.append(TopicSetting(key, setting_text(getattr(effective, key)), source))
-        return TopicSettings(0, None, tuple(settings))
+        return TopicSettings(0, None, tuple(settings), topic.topic_id)
 
     # --- the worker ----------------------------------------------------------------------------
 

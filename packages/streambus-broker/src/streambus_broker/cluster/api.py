@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from streambus_broker.api.cluster import ClusterApi
@@ -49,6 +48,7 @@ from streambus_protocol import (
 from streambus_raft.errors import RaftError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
     from streambus_broker.cluster.group import MetadataGroup

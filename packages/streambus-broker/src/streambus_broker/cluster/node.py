@@ -138,9 +138,9 @@ class ClusterNode(Node):
         except UncertainError as exc:
             raise CommandError(ErrorCode.REQUEST_TIMED_OUT, str(exc)) from exc
 
-    async def delete_topic(self, name: str) -> None:
+    async def delete_topic(self, name: str, topic_id: bytes) -> None:
         """Delete a topic; every broker gives the space back by itself."""
-        await self.commit(DeleteTopic(name))
+        await self.commit(DeleteTopic(name, topic_id))
 
     # --- what the metadata says ----------------------------------------------------------------
 

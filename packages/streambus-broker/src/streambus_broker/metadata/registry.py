@@ -65,9 +65,10 @@ class AlterTopic:
 
 @dataclass(frozen=True, slots=True)
 class DeleteTopic:
-    """Delete a topic; its records are reclaimed afterwards."""
+    """Delete a topic, unless it has another id; its records are reclaimed afterwards."""
 
     name: str
+    topic_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,11 @@ class Registry:
 
     def _delete(self, command: DeleteTopic) -> Changes:
         topic = self._existing(command.name)
+        if command.topic_id not in (b"", topic.topic_id):
+            raise CommandError(
+                ErrorCode.UNKNOWN_TOPIC,
+                f"topic {command.name!r} was deleted already; the one of that name is another one",
+            )
         ids = tuple(partition.partition_id for partition in topic.partitions)
         cluster = dataclasses.replace(self.cluster, reclaiming=self.cluster.reclaiming + ids)
         return Changes(deleted=(command.name,), cluster=cluster)
