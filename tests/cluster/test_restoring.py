@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.group import MetadataMachine
 from streambus_broker.cluster.state import ClusterState
+from streambus_broker.metadata.registry import TakeProducerIds
 from streambus_broker.observe.logs import LogSink
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_what_comes_next_finds_the_snapshot_in_place() -> None:
         machine.query(None)
         assert restored == [7]
         machine.restore(chunks)
-        ((code, _, answer, _),) = machine.apply(8, [c.encode_command(c.TakeProducerIds(10))])
+        ((code, _, answer, _),) = machine.apply(8, [c.encode_command(TakeProducerIds(10))])
         assert (code, answer) == (0, 1)
         await asyncio.sleep(0)
         assert restored == [7, 7]
