@@ -18,7 +18,7 @@ from streambus_storage._levels import VersionEdit
 from streambus_storage._new_tables import new_tables
 from streambus_storage._pacer import Cancelled, Pacer
 from streambus_storage._worker_process import Helper, portable
-from streambus_storage.errors import BackgroundError, ClosedError, StorageError
+from streambus_storage.errors import BackgroundError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,9 +123,8 @@ class Flusher:
         store.scheduler.wait(is_settled)
         store.check_writable()
         if memtable in store.present().frozen:
-            if self._error is not None:
-                raise again(self._error)
-            raise ClosedError("closed before the flush ended")
+            assert self._error is not None  # else it would not have settled, or be closed
+            raise again(self._error)
 
     def _flush(self, memtable: MemTable) -> None:
         """Write one memtable to tables and install them.

@@ -312,12 +312,7 @@ class Writer:
             store.dues.add(size, store.pace, store.scheduler.now())  # its turn: nothing to look at
             return
         if store.is_overfull() and (store.prepared is not None or self._lacks_room()):
-            try:
-                self.rotate(force=False)
-            except DiskFullError:
-                if not self._may_grow(frees):
-                    raise
-                return
+            self.rotate(force=False, create=not frees)
         store.refresh_gate()
         if store.pressure is Pressure.STOP:
             self._housekeeper.wake()
@@ -338,18 +333,11 @@ class Writer:
         """Tell whether a write goes on though the disk is full: it ``frees``, and is in bounds."""
         return frees and self._store.present().active.bytes < FREEING_FACTOR * self._memtable_bytes
 
-    def _is_hopeless(self, frees: bool) -> bool:
-        """Tell whether a wait is in vain, because the disk is full, and the write may go on.
-
-        Raises:
-            DiskFullError: It is in vain, and the write may not.
-        """
+    def _check_room(self, frees: bool) -> None:
+        """Raise `DiskFullError` if a wait is in vain, because the background has no room."""
         error = self._store.background_error
-        if not isinstance(error, DiskFullError):
-            return False
-        if not self._may_grow(frees):
+        if isinstance(error, DiskFullError) and not self._may_grow(frees):
             raise again(error)
-        return True
 
     def _slow_down(self) -> None:
         """Wait for this write's turn, where writers are held to a rate; not for more than that.
@@ -374,8 +362,7 @@ class Writer:
     def _stall(self, frees: bool) -> None:
         """Wait until the pressure falls, at most `stall_seconds_max`. Raises as `_pass_gate`."""
         store = self._store
-        if self._is_hopeless(frees):
-            return
+        self._check_room(frees)
         begin = store.scheduler.now()
         timeout = store.options.stall_seconds_max
         passed = store.scheduler.wait(
@@ -395,7 +382,8 @@ class Writer:
         counters.stall_seconds += waited
         counters.stall_seconds_longest = max(counters.stall_seconds_longest, waited)
         store.check_writable()
-        if not self._is_hopeless(frees) and not passed:
+        self._check_room(frees)
+        if not passed:
             state = store.present()
             raise WriteStallError(
                 waited,
