@@ -76,7 +76,7 @@ class RawClient:
 
     def create_topic(self, name: str, partitions: int = 1, **config: str) -> Any:
         response = self.call(
-            CreateTopicsRequest((NewTopic(name, partitions, -1, config),), 1000, False)
+            CreateTopicsRequest((NewTopic(name, partitions, -1, config),), 20_000, False)
         )
         return response.topics[0]
 

@@ -69,7 +69,7 @@ def test_a_repeated_question_meets_what_has_changed(
             answer = ask(repeating, old, first.base_offset).partitions[0]
             assert answer.error == ErrorCode.UNKNOWN_LEADER_EPOCH
         ask(repeating, request, 0)
-        client.call(DeleteTopicsRequest(("t",), 1000, False))
+        client.call(DeleteTopicsRequest(("t",), 20_000, False))
         for _ in range(3):
             assert ask(repeating, request, 0).partitions[0].error == ErrorCode.UNKNOWN_TOPIC
         client.create_topic("t")

@@ -62,7 +62,7 @@ def test_topics_are_created_listed_described_altered_and_deleted(client: RawClie
     assert [(topic.name, len(topic.partitions)) for topic in metadata.topics] == [("orders", 3)]
     assert metadata.brokers[0].broker_id == metadata.controller == 1
     alteration = TopicAlteration("orders", 5, {"retention_ms": None, "retention_bytes": "5MiB"})
-    altered = client.call(AlterTopicsRequest((alteration,), 1000, False))
+    altered = client.call(AlterTopicsRequest((alteration,), 20_000, False))
     assert altered.topics[0].error == 0
     described = client.call(DescribeTopicsRequest(("orders", "absent")))
     settings = {one.name: (one.value, one.source) for one in described.topics[0].settings}
@@ -72,14 +72,14 @@ def test_topics_are_created_listed_described_altered_and_deleted(client: RawClie
     metadata = client.call(MetadataRequest(("orders", "absent")))
     assert len(metadata.topics[0].partitions) == 5
     assert metadata.topics[1].error == ErrorCode.UNKNOWN_TOPIC
-    deleted = client.call(DeleteTopicsRequest(("orders", "absent"), 1000, False))
+    deleted = client.call(DeleteTopicsRequest(("orders", "absent"), 20_000, False))
     assert [one.error for one in deleted.topics] == [0, ErrorCode.UNKNOWN_TOPIC]
     assert client.call(MetadataRequest(None)).topics == ()
 
 
 def test_validate_only_changes_nothing(client: RawClient) -> None:
     client.create_topic("orders")
-    answer = client.call(DeleteTopicsRequest(("orders",), 1000, True))
+    answer = client.call(DeleteTopicsRequest(("orders",), 20_000, True))
     assert answer.topics[0].error == 0
     assert len(client.call(MetadataRequest(None)).topics) == 1
 
@@ -290,7 +290,7 @@ def test_old_records_go_by_size_and_by_age(tmp_path: Path) -> None:
 def test_a_deleted_topic_is_empty_when_it_comes_back(client: RawClient) -> None:
     client.create_topic("t")
     client.produce("t", b"old")
-    client.call(DeleteTopicsRequest(("t",), 1000, False))
+    client.call(DeleteTopicsRequest(("t",), 20_000, False))
     assert client.fetch("t", 0).error == ErrorCode.UNKNOWN_TOPIC
     client.create_topic("t")
     assert client.fetch("t", 0).high_watermark == 0
@@ -307,7 +307,7 @@ def test_deleting_a_topic_answers_those_who_wait_for_it(
         consumer.send(FetchRequest(20_000, 1, 1000, wanted))
         consumer.send(HealthRequest())
         assert consumer.receive().live  # so the fetch has arrived, and waits
-        client.call(DeleteTopicsRequest(("t",), 1000, False))
+        client.call(DeleteTopicsRequest(("t",), 20_000, False))
         assert consumer.receive().partitions[0].error == ErrorCode.UNKNOWN_TOPIC
 
 
@@ -343,7 +343,7 @@ def test_repeated_requests_are_answered_as_the_first_one(client: RawClient) -> N
     assert client.produce_batch("t", good[:-1] + b"?").error == ErrorCode.CORRUPT_BATCH
     assert client.produce_batch("t", b"").error == ErrorCode.CORRUPT_BATCH
     assert client.produce_batch("t", good, acks=0) > 0
-    client.call(DeleteTopicsRequest(("t",), 1000, False))
+    client.call(DeleteTopicsRequest(("t",), 20_000, False))
     assert client.produce_batch("t", good).error == ErrorCode.UNKNOWN_TOPIC
     client.create_topic("t", 2)
     assert client.produce_batch("t", good).base_offset == 0
@@ -407,7 +407,7 @@ def test_deleting_a_topic_gives_its_space_back(tmp_path: Path) -> None:
         assert broker.broker is not None
         tree = broker.broker.data_tree
         wait_until(lambda: tree.stats().table_bytes > 2_000_000)
-        client.call(DeleteTopicsRequest(("gone",), 1000, False))
+        client.call(DeleteTopicsRequest(("gone",), 20_000, False))
         for _ in range(8):  # what still lies in memory goes with the next flushes
             client.produce("kept", b"x" * 50_000)
         wait_until(lambda: tree.stats().table_bytes < 1_000_000)

@@ -7,6 +7,7 @@ answered when they are durable.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from streambus_protocol import (
 from streambus_storage import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from streambus_broker.network.connection import Connection
     from streambus_broker.node import Node
@@ -74,8 +75,9 @@ class TopicsApi:
             self._create(topic, validate_only=request.validate_only) for topic in request.topics
         )
         return self._later(
-            ApiKey.CREATE_TOPICS, connection, version, correlation_id, changes, CreateTopicsResponse
-        )
+            ApiKey.CREATE_TOPICS, connection, version, correlation_id, changes,
+            CreateTopicsResponse, request.timeout_ms,
+        )  # fmt: skip
 
     def alter(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
@@ -90,8 +92,9 @@ class TopicsApi:
             self._alter(topic, validate_only=request.validate_only) for topic in request.topics
         )
         return self._later(
-            ApiKey.ALTER_TOPICS, connection, version, correlation_id, changes, AlterTopicsResponse
-        )
+            ApiKey.ALTER_TOPICS, connection, version, correlation_id, changes,
+            AlterTopicsResponse, request.timeout_ms,
+        )  # fmt: skip
 
     def delete(
         self, connection: Connection, version: int, correlation_id: int, body: bytes
@@ -111,8 +114,9 @@ class TopicsApi:
             for name, topic_id in zip(request.topics, ids, strict=True)
         )
         return self._later(
-            ApiKey.DELETE_TOPICS, connection, version, correlation_id, changes, DeleteTopicsResponse
-        )
+            ApiKey.DELETE_TOPICS, connection, version, correlation_id, changes,
+            DeleteTopicsResponse, request.timeout_ms,
+        )  # fmt: skip
 
     def describe(
         self,
@@ -133,6 +137,9 @@ class TopicsApi:
 
     def create_missing(self, names: list[str], then: Callable[[], None]) -> None:
         """Create topics with the defaults where they can be, then call ``then``."""
+        if len(self._jobs) >= _JOBS_MAX:
+            self._node.loop.call_soon(self._give_up, then)
+            return
 
         async def job() -> None:
             for name in names:
@@ -142,6 +149,10 @@ class TopicsApi:
             self._node.server.flush_dirty()
 
         self._enqueue(job)
+
+    def _give_up(self, then: Callable[[], None]) -> None:
+        then()
+        self._node.server.flush_dirty()
 
     # --- one change ----------------------------------------------------------------------------
 
@@ -237,7 +248,13 @@ class TopicsApi:
 
     # --- the worker ----------------------------------------------------------------------------
 
-    async def _outcome(self, change: Awaitable[None]) -> TopicResult:
+    async def _outcome(
+        self, change: Coroutine[Any, Any, None], ends_s: float = math.inf
+    ) -> TopicResult:
+        if self._node.loop.time() > ends_s:
+            change.close()
+            detail = "its time was over before its turn came; nothing was changed"
+            return TopicResult(ErrorCode.REQUEST_TIMED_OUT, detail)
         try:
             await change
         except CommandError as error:
@@ -253,11 +270,17 @@ class TopicsApi:
         connection: Connection,
         version: int,
         correlation_id: int,
-        changes: Iterable[Awaitable[None]],
+        changes: Iterable[Coroutine[Any, Any, None]],
         response: Callable[[tuple[TopicResult, ...]], tuple[Any, ...]],
+        timeout_ms: int,
     ) -> bytes | None:
-        """Have the worker make changes, each after the other; answer what became of each."""
+        """Have the worker make changes, each after the other; answer what became of each.
+
+        One whose turn comes when its time is over is not made: who asked has given it up, and may
+        have changed the same to something else since.
+        """
         node = self._node
+        ends_s = node.loop.time() + timeout_ms / 1000
         if node.closing or len(self._jobs) >= _JOBS_MAX:
             code = ErrorCode.BROKER_SHUTTING_DOWN if node.closing else ErrorCode.TOO_BUSY
             return error_frame(api, version, correlation_id, code, code.advice)
@@ -265,7 +288,7 @@ class TopicsApi:
 
         async def job() -> None:
             try:
-                outcomes = tuple([await self._outcome(change) for change in changes])
+                outcomes = tuple([await self._outcome(change, ends_s) for change in changes])
                 encoded = encode_message(response(outcomes), version)
                 frame = response_frame(api, version, correlation_id, encoded)
             except Exception as error:  # noqa: BLE001 - the worker outlives a bad job

@@ -315,14 +315,18 @@ class ClusterBroker(Broker):
                 node.remove_unknown()
             rounds_max = forgetting.due(node.loop.time())
             for replica in list(node.replicas.values()):
+                if node.replicas.get(replica.partition_id) is not replica:
+                    continue  # dropped meanwhile: nothing may be noted beside it any more
                 stored = replica.stored
                 try:
-                    stored.checkpoint_if_moved()
+                    noted = stored.checkpoint_if_moved()
                 except StorageError as error:
                     node.storage_failed("checkpoint", error)
                     break
                 if rounds_max:
                     stored.producers.expire(rounds_max)
+                if noted:
+                    await asyncio.sleep(0)
             self.group.follow_addresses()
 
     def _mark_all(self) -> None:

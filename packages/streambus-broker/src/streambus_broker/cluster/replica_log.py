@@ -195,14 +195,19 @@ class ReplicaLog:
         store_mark(self.store.tree, self.log)
         self._unsaved = 0
 
-    def checkpoint_if_moved(self) -> None:
+    def checkpoint_if_moved(self) -> bool:
         """Store them where something was appended since; raises as `checkpoint` does.
 
         Not while they are not known: without a mark they are found in the log, with a wrong one
         they are lost.
+
+        Returns:
+            Whether they were stored.
         """
-        if self._unsaved and self.knows_producers:
-            self.checkpoint()
+        if not (self._unsaved and self.knows_producers):
+            return False
+        self.checkpoint()
+        return True
 
     # --- going back ----------------------------------------------------------------------------
 
