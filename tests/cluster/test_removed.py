@@ -221,3 +221,22 @@ def test_the_error_says_what_to_do() -> None:
         "broker 3 was removed from this cluster; to have it back, empty its data directory and"
         " start it with --join, under this node id or another one"
     )
+
+
+@pytest.mark.parametrize("gone", [3, 4])
+def test_nobody_dials_a_removed_broker_any_more(gone: int) -> None:
+    """Found by reading: all but the controller of that time went on, for as long as they lived."""
+    cluster = _five()
+
+    async def script() -> None:
+        await cluster.ready()
+        host = cluster.hosts.hosts[gone]
+        cluster.hosts.kill(host, power_loss=False)
+        await _replace(cluster, gone, 5)
+        groups = [each.broker.group for each in cluster.hosts.all if each.broker is not None]
+        assert len(groups) == 4
+        await cluster.until(
+            lambda: all(gone not in group.transport._addresses for group in groups), "forgotten"
+        )
+
+    cluster.run(script)

@@ -13,6 +13,7 @@ from streambus_broker.cluster.follower import Append, FollowerSession, StartOver
 from streambus_broker.cluster.peers import PeerConnection, PeerError, connect
 from streambus_broker.cluster.replica import NOBODY
 from streambus_protocol import (
+    ApiKey,
     ProtocolError,
     ReplicaDurable,
     ReplicaFetchRequest,
@@ -35,6 +36,8 @@ _PATIENCE_S = _WAIT_MS / 1000 + _TIMEOUT_S  # a leader that is silent for longer
 _SILENCE_S = 3 * _WAIT_MS / 1000
 """Before that, consumers are sent back to it. An answer may be late by a whole wait, and its place
 is taken by another one a wait later."""
+_LINGER_S = 10.0
+"""With nothing to follow, for so long a connection is kept: leadership often comes back soon."""
 _PIPELINED_MAX = 2  # a long poll, and the request that ends it
 
 
@@ -52,6 +55,7 @@ class Fetcher:
         self._durable: dict[int, ReplicaDurable] = {}
         self._link: PeerConnection | None = None
         self._telling = False
+        self._wanted = asyncio.Event()
         self._problem = ""
 
     def follow(self, replica: Replica) -> None:
@@ -65,6 +69,7 @@ class Fetcher:
             stored.epochs.epoch_before(end),
             stored.durable,
         )
+        self._wanted.set()
         self._wake()
         if stored.durable < end:
             self._sync(replica)
@@ -92,20 +97,30 @@ class Fetcher:
             self._link.close()
 
     async def run(self) -> None:
-        """Follow for ever: connect, fetch until it breaks, connect again."""
+        """Follow for ever: connect, fetch until it breaks, connect again.
+
+        With nothing to follow it rests. What goes wrong in an unforeseen way is told, and tried
+        again: nobody else would follow.
+        """
+        node = self._node
         pause_s = _PAUSE_S_MIN
         while True:
-            began_s = self._node.loop.time()
+            if not self.session.partitions:
+                self._wanted.clear()
+                await self._wanted.wait()
+            began_s = node.loop.time()
             try:
                 await self._follow_once()
             except PeerError as error:
                 self._complain(str(error))
+            except Exception as error:  # noqa: BLE001 - a fault of our own
+                node.server.unexpected(ApiKey.REPLICA_FETCH, error)
             finally:
                 if self._link is not None:
                     self._link.close()
                     self._link = None
                 self.session.lost()
-            if self._node.loop.time() - began_s > 1.0:
+            if node.loop.time() - began_s > 1.0:
                 pause_s = _PAUSE_S_MIN
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
@@ -132,9 +147,13 @@ class Fetcher:
         self._durable.clear()
         self._problem = ""
         asked: list[tuple[float, asyncio.Future[ReplicaFetchResponse]]] = []
-        heard_s = node.loop.time()
+        heard_s = followed_s = node.loop.time()
         self._wake()
         while True:
+            if self.session.partitions:
+                followed_s = node.loop.time()
+            elif not asked and node.loop.time() - followed_s > _LINGER_S:
+                return
             if not asked or (self._woken and len(asked) < _PIPELINED_MAX):
                 self._woken = False
                 answer = link.ask(self._request(), ReplicaFetchResponse)

@@ -414,9 +414,11 @@ class MetadataGroup:
         return answer, warnings
 
     def follow_addresses(self) -> None:
-        """Dial every broker where its record says that it is."""
+        """Dial every broker where its record says that it is; no more those that were removed."""
         for broker in self.state.brokers.values():
             self.transport.set_peer(broker.broker_id, (broker.host, broker.port))
+        for removed in votes.gone(self.state, self.membership):
+            self.transport.forget_peer(removed)
 
     @contextlib.asynccontextmanager
     async def running(self) -> Any:

@@ -164,6 +164,12 @@ def strangers(state: ClusterState, membership: Membership) -> list[NodeId]:
     ]
 
 
+def gone(state: ClusterState, membership: Membership) -> list[int]:
+    """Brokers that were removed from the cluster, and are members of the group no more."""
+    known = {*state.brokers, *membership.members()}
+    return [each for each in state.removed if each not in known]
+
+
 def _is_near(status: Status, node_id: NodeId) -> bool:
     return answers(status, node_id) and 0 <= lag(status, node_id) <= LAG_ENTRIES_MAX
 
