@@ -43,7 +43,7 @@ def test_the_loop_turns_between_two_notes() -> None:
                 loop.call_soon(turned.append, True)
             return put(key, value, **options)
 
-        tree.put = noting  # type: ignore[method-assign]  # of this one tree
+        tree.put = noting  # type: ignore[method-assign,assignment]  # of this one tree
         await cluster.until(lambda: noted == _PARTITIONS, "all are noted")
         await asyncio.sleep(0)
 

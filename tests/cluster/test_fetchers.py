@@ -98,7 +98,7 @@ def test_an_unforeseen_error_does_not_end_the_following() -> None:
                 session.received = received  # type: ignore[method-assign]  # once
                 raise RuntimeError("as in a test")
 
-            session.received = wrong  # type: ignore[method-assign]
+            session.received = wrong  # type: ignore[method-assign,assignment]  # once
             await producer.send("t", b"y")
             (replica,) = follower.node.replicas.values()
             await cluster.until(lambda: replica.stored.durable == 2, "it follows")
