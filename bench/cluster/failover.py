@@ -1,18 +1,19 @@
 """The leader is killed with SIGKILL: until the next record is acknowledged by all in sync.
 
-And it is paused with SIGSTOP, which leaves its connections open: until a consumer that waited for
-its answer has the next record.
+And it is paused with SIGSTOP, which leaves its connections open: until a producer that was
+connected to it has its next record acknowledged, and until a consumer that waited there has it.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cluster.running import TOPIC, busiest, cluster, send_somehow, wait_whole
 from bench.report import Row, Sample, at_most
-from streambus_client import Consumer, Producer
+from streambus_client import Admin, Consumer, Producer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 DELIVERY_TIMEOUT_MS = 60_000
 _WAITS_S = 1.0
+
+
+class Pause(NamedTuple):
+    """One pause.
+
+    Attributes:
+        acked_s: Until the next record of a producer that was connected was acknowledged.
+        read_s: Until a consumer that waited there had it.
+        controlled: Whether the paused broker was the controller besides.
+    """
+
+    acked_s: float
+    read_s: float
+    controlled: bool
 
 
 class Kill(NamedTuple):
@@ -53,26 +68,48 @@ def kill_leader(brokers: ClusterProcesses) -> Kill:
     return Kill(gap_s, time.monotonic() - began_s, leader.controls)
 
 
-def pause_leader(brokers: ClusterProcesses) -> float:
-    """Pause the broker that leads most; seconds until a consumer has read on from another one."""
+def pause_leader(brokers: ClusterProcesses, *, controller: bool) -> Pause:
+    """Pause the broker that leads most, while a producer and a consumer use it.
+
+    Args:
+        brokers: The cluster.
+        controller: Whether to have it be the controller first.
+    """
     leader = busiest(brokers)
+    if controller and not leader.controls:
+        with Admin(brokers.address) as admin:
+            admin.alter_member(leader.node, "transfer")
+        wait_whole(brokers)
+        leader = busiest(brokers)
     server = brokers.servers[leader.node]
-    others = ",".join(each.address for node, each in brokers.servers.items() if node != leader.node)
-    with Consumer(brokers.address, start="latest") as consumer:
+    acked_s: list[float] = []
+
+    def send() -> None:
+        send_somehow(producer, leader.partition)
+        acked_s.append(time.monotonic() - began_s)
+
+    with (
+        Consumer(brokers.address, start="latest") as consumer,
+        Producer(brokers.address, delivery_timeout_ms=DELIVERY_TIMEOUT_MS) as producer,
+    ):
         consumer.assign([(TOPIC, leader.partition)])
         consumer.poll(timeout=_WAITS_S)
+        send_somehow(producer, leader.partition)
+        while not consumer.poll(timeout=1.0):
+            pass
         began_s = time.monotonic()
         server.pause()
         try:
-            with Producer(others, delivery_timeout_ms=DELIVERY_TIMEOUT_MS) as producer:
-                send_somehow(producer, leader.partition)
+            sender = threading.Thread(target=send)
+            sender.start()
             while not consumer.poll(timeout=1.0):
                 pass
-            gap_s = time.monotonic() - began_s
+            read_s = time.monotonic() - began_s
+            sender.join()
         finally:
             server.resume()
     wait_whole(brokers)
-    return gap_s
+    return Pause(acked_s[0], read_s, leader.controls)
 
 
 def rows(kills: int) -> tuple[list[Row], list[Kill]]:
@@ -82,16 +119,26 @@ def rows(kills: int) -> tuple[list[Row], list[Kill]]:
         cluster(directory) as brokers,
     ):
         made = [kill_leader(brokers) for _ in range(kills)]
-        paused = Sample(tuple(pause_leader(brokers) for _ in range(kills // 4)))
-    found = gap_rows("", made)
-    if paused.values:
-        what = "leader paused until a consumer has the next record"
+        paused = [pause_leader(brokers, controller=number % 2 == 1) for number in range(kills // 2)]
+    return gap_rows("", made) + pause_rows(paused), made
+
+
+def pause_rows(pauses: Sequence[Pause]) -> list[Row]:
+    """Median and longest of some pauses, for a producer and for a consumer."""
+    if not pauses:
+        return []
+    controllers = sum(each.controlled for each in pauses)
+    found = []
+    for what, sample in (
+        ("the next acknowledged record", Sample(tuple(each.acked_s for each in pauses))),
+        ("a consumer has it", Sample(tuple(each.read_s for each in pauses))),
+    ):
         found += [
-            Row(f"{what}, median", paused.median, "s", note=f"of {len(paused.values)}",
-                sample=paused),
-            Row(f"{what}, max", paused.high, "s", target=at_most(3.0)),
+            Row(f"leader paused until {what}, median", sample.median, "s", sample=sample,
+                note=f"{controllers} of {len(pauses)} controllers"),
+            Row(f"leader paused until {what}, max", sample.high, "s", target=at_most(3.0)),
         ]  # fmt: skip
-    return found, made
+    return found
 
 
 def gap_rows(prefix: str, kills: Sequence[Kill]) -> list[Row]:

@@ -5,17 +5,16 @@ Pure apart from the operations, which are generators as in ``_operations``.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import math
 from typing import TYPE_CHECKING
 
 from streambus_client._fetcher import Fetcher
 from streambus_client._operations import (
-    ANSWER_S,
     Operation,
     Session,
     list_offsets,
+    look_around,
     partition_count,
     refresh,
 )
@@ -138,13 +137,10 @@ class ConsumerCore:
     def look_around(self, calls: Sequence[FetchCall]) -> Operation[None]:
         """Ask others than the brokers that are overdue who leads what these calls are about."""
         session = self.session
-        for call in calls:
-            address = session.cluster.brokers.get(call.node_id)
-            if address is not None:
-                session.cluster.note_answer(address, came=False)
+        addresses = [session.cluster.brokers.get(call.node_id) for call in calls]
         topics = sorted({reader.where.topic for call in calls for reader, _ in call.readers})
-        with contextlib.suppress(ClientError):  # nobody knows better: wait on, and ask again
-            yield from refresh(session, topics, session.clock() + ANSWER_S)
+        silent = [address for address in addresses if address is not None]
+        yield from look_around(session, silent, topics)
 
     def _judge(self, topics: Iterable[str]) -> None:
         """Tell pauses from failures after metadata was asked for."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from streambus_client._cluster import NO_NODE
 from streambus_client._open_batch import OpenBatch
-from streambus_client._operations import ANSWER_S, connect_patience_s
+from streambus_client._operations import OVERDUE_S, connect_patience_s
 from streambus_client._partition_reader import PartitionReader
 from streambus_client._read_place import ReadPlace
 from streambus_client._types import Record
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 _FOLLOW_LEADER = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION})
 """Codes that may only mean that the metadata is old: asked again before they are believed."""
 
-OVERDUE_PAUSE_S = 0.25
-"""Between two looks for another broker in place of one that is overdue."""
 _CONTROL = int(BatchFlags.CONTROL)
 _new_tuple = tuple.__new__
 
@@ -177,7 +175,7 @@ class Fetcher:
 
     def overdue_s(self) -> float:
         """How long after it was asked a broker is overdue."""
-        return self._options.fetch_wait_ms / 1000 + ANSWER_S
+        return self._options.fetch_wait_ms / 1000 + OVERDUE_S
 
     def has_moved(self, call: FetchCall, now: float) -> bool:
         """Whether another broker is to be asked by now, of anything that a call is about."""

@@ -7,8 +7,10 @@ for a leader are written once, and tested without sockets.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from streambus_client._backoff import FAILOVER_S, Backoff
@@ -39,9 +41,15 @@ if TYPE_CHECKING:
 ANSWER_S = 1.0
 """A broker that has not answered within this what it answers at once may be paused or cut off:
 others are asked, and it is given twice as long the next time."""
+OVERDUE_S = 0.3
+"""An answer that is late by this is overdue: the broker may have a successor, and others are asked
+for it. A look costs one request for metadata; giving up costs the same request once more, to a
+broker that may only be slow, and follows a look alone."""
+LOOK_PAUSE_S = 0.25
 NO_ANSWER = (ConnectionLostError, RequestTimedOutError)
 """What says nothing of the request, and something of the broker."""
-_QUICK_CONNECTS = 3
+_QUICK_CONNECTS = 4
+_CONNECT_S = FAILOVER_S / _QUICK_CONNECTS
 
 
 def connect_patience_s(failures: int) -> float:
@@ -50,7 +58,7 @@ def connect_patience_s(failures: int) -> float:
     A leader that is paused has a successor within a failover: the first attempts are short, those
     after it give a slow network twice as long each time.
     """
-    patience_s: float = ANSWER_S * 2 ** min(max(failures - _QUICK_CONNECTS + 1, 0), 10)
+    patience_s: float = _CONNECT_S * 2 ** min(max(failures - _QUICK_CONNECTS + 1, 0), 10)
     return patience_s
 
 
@@ -65,6 +73,27 @@ def answer_timeout_s(options: ClientOptions, failures: int, *, repeatable: bool)
     return min(timeout_s, FAILOVER_S * 2 ** min(failures, 10)) if repeatable else timeout_s
 
 
+class Looks:
+    """When to look for the successor of a broker that owes an answer, while it is waited for.
+
+    Often for as long as a failover lasts. A broker that is silent for longer, and still leads, may
+    only be slow, and so may those that are asked: then less often.
+
+    Args:
+        overdue_at: seconds; when the first look is due.
+    """
+
+    __slots__ = ("_overdue_at", "at")
+
+    def __init__(self, overdue_at: float) -> None:
+        self._overdue_at = self.at = overdue_at
+
+    def done(self, now: float) -> None:
+        """One look is over: set ``at`` to when the next one is due."""
+        often = now - self._overdue_at < FAILOVER_S
+        self.at = now + (LOOK_PAUSE_S if often else ANSWER_S)
+
+
 class Call(NamedTuple):
     """Send ``request`` to ``address`` and give back the answer's message.
 
@@ -72,6 +101,8 @@ class Call(NamedTuple):
     or what the broker answered to the request as a whole. Without ``answered`` nothing is waited
     for and None is given back (a produce request with ``acks=0``). Where there is no connection
     yet, connecting may take ``connect_s`` at most, and never longer than the client's option.
+    While the answer is overdue, ``look`` is carried out as often as ``Looks`` says; where it gives
+    True, the answer is waited for no longer, and the connection is closed.
     """
 
     address: Address
@@ -79,6 +110,7 @@ class Call(NamedTuple):
     timeout_s: float
     answered: bool = True
     connect_s: float = math.inf
+    look: Look | None = None
 
 
 class Pause(NamedTuple):
@@ -89,6 +121,8 @@ class Pause(NamedTuple):
 
 T = TypeVar("T")
 Operation: TypeAlias = Generator[Call | Pause, Any, T]
+Look: TypeAlias = Callable[[], Operation[bool]]
+"""Finds out whether an answer that is overdue need not be waited for."""
 
 
 class Session:
@@ -161,6 +195,35 @@ def refresh(
     return answer  # type: ignore[no-any-return]  # ask_any carries every type of answer
 
 
+def look_around(
+    session: Session, silent: Iterable[Address], topics: Iterable[str]
+) -> Operation[None]:
+    """Ask others than brokers that owe an answer who leads these topics by now."""
+    for address in silent:
+        session.cluster.note_answer(address, came=False)
+    with contextlib.suppress(ClientError):  # nobody knows better: wait on, and ask again
+        yield from refresh(session, topics, session.clock() + ANSWER_S)
+
+
+def find_successor(
+    session: Session, address: Address, partitions: Iterable[TopicPartition]
+) -> Operation[bool]:
+    """Whether a broker that owes an answer leads some of these partitions no more.
+
+    Many may wait for the same broker: what one of them has found out just now is not asked again.
+    """
+    cluster = session.cluster
+    partitions = tuple(partitions)
+    names = sorted({where.topic for where in partitions})
+    topics = cluster.needs_refresh(names, session.clock(), LOOK_PAUSE_S / 2)
+    if topics:
+        yield from look_around(session, (address,), topics)
+    if address not in cluster.brokers.values():
+        return True
+    leaders = map(cluster.leader, partitions)
+    return any(node is not None and cluster.brokers[node] != address for node in leaders)
+
+
 def partition_count(session: Session, topic: str, deadline: float) -> Operation[int]:
     """How many partitions a topic has, from what is known or by asking.
 
@@ -230,7 +293,8 @@ def at_leader(
         deadline: seconds.
         retries_max: attempts after the first; None is without limit.
         answered: False for a request without an answer.
-        repeatable: whether it may be put twice without harm: then the first attempts are short.
+        repeatable: whether it may be put twice without harm: then the first attempts are short,
+            and end when another broker leads.
         on_failure: called after each attempt that failed and may be repeated.
 
     Returns:
@@ -251,7 +315,8 @@ def at_leader(
             timeout_s = answer_timeout_s(session.options, attempts - 1, repeatable=hurries)
             timeout_s = min(timeout_s, left_s)
             connect_s = math.inf if retries_max == 0 else connect_patience_s(attempts - 1)
-            answer = yield Call(address, request, timeout_s, answered, connect_s)
+            look = partial(find_successor, session, address, (where,)) if hurries else None
+            answer = yield Call(address, request, timeout_s, answered, connect_s, look)
             code, detail = code_of(answer)
             if not code:
                 return answer

@@ -12,13 +12,20 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streambus_client._backoff import Backoff, wait_before_retry_s
 from streambus_client._idempotence import SEQUENCE_CODES, Verdict, judge
-from streambus_client._operations import NO_ANSWER, answer_timeout_s
+from streambus_client._operations import (
+    NO_ANSWER,
+    answer_timeout_s,
+    connect_patience_s,
+    find_successor,
+)
 from streambus_client._options import REQUEST_OVERHEAD_BYTES, ProducerOptions
 from streambus_client._types import TopicPartition
 from streambus_client.errors import (
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
     from streambus_client._accumulator import Accumulator, PendingBatch
     from streambus_client._cluster import ClusterView
     from streambus_client._idempotence import Sequencer
-    from streambus_client._operations import Session
+    from streambus_client._operations import Look, Session
 
 Callbacks = list[Callable[[], None]]
 
@@ -165,6 +172,23 @@ class Sender:
         repeatable = self._options.repeatable
         timeout_s = answer_timeout_s(self._session.options, failures, repeatable=repeatable)
         return min(timeout_s, max(last - now, 0.05))
+
+    def connect_patience_s(self, call: ProduceCall) -> float:
+        """How long connecting for this call may take, in seconds: another may lead soon."""
+        if self._options.retries_max == 0:
+            return math.inf
+        return connect_patience_s(max(batch.attempts for batch in call.batches) - 1)
+
+    def look(self, call: ProduceCall) -> Look | None:
+        """How to find out, while the answer is overdue, whether it need not be waited for.
+
+        None where only the answer tells what became of the batches.
+        """
+        address = self._cluster.brokers.get(call.node_id)
+        if address is None or not self._options.repeatable:
+            return None
+        partitions = [TopicPartition(batch.topic, batch.partition) for batch in call.batches]
+        return partial(find_successor, self._session, address, partitions)
 
     def encode_ahead(self, call: ProduceCall) -> PendingBatch | None:
         """A batch that will follow this call's and is not encoded yet."""

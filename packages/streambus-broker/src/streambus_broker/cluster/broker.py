@@ -17,6 +17,7 @@ from streambus_broker.cluster.member import IncompatibleReleaseError, Member
 from streambus_broker.cluster.node import ClusterNode
 from streambus_broker.cluster.peers import PeerError, connect
 from streambus_broker.cluster.replica_sessions import ReplicaSessions
+from streambus_broker.cluster.snapshots import worth_a_snapshot
 from streambus_broker.cluster.state import ClusterState
 from streambus_broker.cluster.storage_watch import StorageWatch
 from streambus_broker.cluster.throttle import Throttle
@@ -307,12 +308,16 @@ class ClusterBroker(Broker):
         """Now and then, note how far replicas are, and forget idle producers."""
         node = self.node
         settled = False
+        changed = 0
         forgetting = IdleProducers(self.config.producer_idle_ms_max, node.loop.time())
         while True:
             await asyncio.sleep(_CHECKPOINT_S)
             if not settled and node.knows_latest:
                 settled = True
                 node.remove_unknown()
+            if worth_a_snapshot(node.changed_count - changed, node.state.partition_count):
+                changed = node.changed_count
+                await self._take_snapshot()
             rounds_max = forgetting.due(node.loop.time())
             for replica in list(node.replicas.values()):
                 if node.replicas.get(replica.partition_id) is not replica:
@@ -328,6 +333,11 @@ class ClusterBroker(Broker):
                 if noted:
                     await asyncio.sleep(0)
             self.group.follow_addresses()
+
+    async def _take_snapshot(self) -> None:
+        """Begin the metadata's log anew with its state; the next start has less to go through."""
+        with contextlib.suppress(RaftError):  # the log stays as it is
+            await self.group.server.take_snapshot()
 
     def _mark_all(self) -> None:
         for replica in self.node.replicas.values():

@@ -184,7 +184,7 @@ class MetadataGroup:
             election_ticks=ELECTION_TICKS,
             heartbeat_ticks=HEARTBEAT_TICKS,
         )
-        storage = TreeLogStorage(tree, random)
+        self._storage = storage = TreeLogStorage(tree, random)
         self.storage_id = storage.state().storage_id
         self.machine.history_end = storage.last_index()
         self.server = RaftServer(
@@ -220,6 +220,14 @@ class MetadataGroup:
     def term(self) -> int:
         """The group's term."""
         return self.server.leadership.term
+
+    def nobody_was_sure_between(self, former: int, term: int) -> bool:
+        """Whether no controller of a term between these two has ever been sure of its office.
+
+        For that it must have committed an entry of its term; whoever is elected later has that in
+        its log. To be called by the controller of the later term.
+        """
+        return self._storage.term_before(term) <= former
 
     @property
     def has_quorum(self) -> bool:

@@ -418,10 +418,13 @@ class Member:
             dead = record is not None and record.epoch == self._gone_in.get(gone)
             if dead and self.sessions.is_silent(gone):  # else it has registered anew since
                 self.sessions.suspect(gone, now_s)
-        broker_id, term = self._predecessor
-        if broker_id is not None and term + 1 == self._term and self.sessions.is_silent(broker_id):
+        broker_id, former = self._predecessor
+        if broker_id is None or not self.sessions.is_silent(broker_id):
+            return
+        if self._group.nobody_was_sure_between(former, self._term):
             # It was silent for an election timeout. Had anybody been in office between the two,
-            # it could hold a lease as an ordinary broker, which lasts longer.
+            # it could hold a lease as an ordinary broker, which lasts longer; a term in which
+            # nobody won the vote was nobody's.
             self.sessions.suspect(broker_id, now_s, self.office.own_lease_s)
 
     def _watch_removed(self, now_s: float) -> None:

@@ -56,6 +56,8 @@ class ClusterNode(Node):
         propose: Carries a command to the metadata group; set when that runs.
         voter_count: How many voters the group has; set with it.
         damaged: Told of bytes that are not what was written; set before anything is read.
+        changed_count: Changes of partitions that commands have made, as far as this process has
+            gone through the log.
         unlearnt: Replicas that this broker was to lead, and whose producers it cannot find out: it
             takes no records for them.
     """
@@ -80,6 +82,7 @@ class ClusterNode(Node):
         self.loop = asyncio.get_running_loop()
         self.leads_until_s = NEVER_S
         self.common_time = CommonTime()
+        self.changed_count = 0
         self._flush_asked = False
         self._adopted: dict[str, TopicRecord] = {}
         self._stored: set[int] | None = None  # partitions of which something may be on disk
@@ -153,12 +156,12 @@ class ClusterNode(Node):
             for record in topic.partitions:
                 self._drop(record.partition_id)
         if any(broker.broker_id == mine for broker in changes.brokers):
+            self.changed_count += sum(len(topic.partitions) for topic in changes.topics)
             self.adopt_all()
-        elif changes.brokers:
-            self._adopt_topics(changes.topics)
-            self.fetchers.brokers_changed(changes.brokers)
         else:
-            self._adopt_topics(changes.topics)
+            self.changed_count += self._adopt_topics(changes.topics)
+            if changes.brokers:
+                self.fetchers.brokers_changed(changes.brokers)
         if changes.settings is not None:
             self._use_settings()
         self.flush_soon()
@@ -183,11 +186,13 @@ class ClusterNode(Node):
         self.fetchers.brokers_changed(tuple(self.state.brokers.values()))
         self.flush_soon()
 
-    def _adopt_topics(self, topics: tuple[TopicRecord, ...]) -> None:
-        mine = self.config.node_id
+    def _adopt_topics(self, topics: tuple[TopicRecord, ...]) -> int:
+        """Return how many partitions changed."""
+        mine, count = self.config.node_id, 0
         for topic in topics:
             settings = self._defaults.overridden(topic.overrides)
             for number, record in self._news(topic):
+                count += 1
                 replica = self.replicas.get(record.partition_id)
                 if mine not in record.replicas:
                     if replica is not None:
@@ -198,6 +203,7 @@ class ClusterNode(Node):
                 elif replica.stored.log.settings != settings:
                     replica.stored.log.use_settings(settings)
                 self._take_place(replica, record, topic)
+        return count
 
     def _news(self, topic: TopicRecord) -> Iterable[tuple[int, PartitionRecord]]:
         """The partitions of a topic that changed since it was adopted last.

@@ -156,6 +156,13 @@ class TreeLogStorage:
             raise UnavailableError(index, self.last_index())
         return self._entries[index - self._start_index - 1].term
 
+    def term_before(self, term: int) -> int:
+        """The term of the last entry that is older than a term; 0 where the log begins with it."""
+        index = self.last_index()
+        while index > self._start_index and self.term(index) >= term:
+            index -= 1
+        return self.term(index)
+
     def entries(self, start: int, stop: int, bytes_max: int) -> list[Entry]:
         """See ``LogReader``."""
         if start <= self._start_index:

@@ -5,6 +5,7 @@ The same loops as in the blocking shell; all decisions are the sender's (``_send
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streambus_client._aio._signal import Signal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from streambus_client._aio._connection import AsyncConnectionPool
+    from streambus_client._operations import Look
     from streambus_client._producing import ProducerCore
     from streambus_client._sender import Callbacks, ProduceCall
     from streambus_protocol import ProduceResponse
@@ -152,15 +154,22 @@ class AsyncBackground:
         if address is None or self._tasks is None:
             raise ConnectionLostError(f"broker {call.node_id}", "it left the cluster")
         timeout_s = core.sender.patience_s(call, session.clock())
+        connect_s = min(timeout_s, core.sender.connect_patience_s(call))
         connection = await self._pool.connect(
-            address, session.cluster.cluster_id, self._tasks, timeout_s
+            address, session.cluster.cluster_id, self._tasks, connect_s
         )
+        look = core.sender.look(call)
         answer: ProduceResponse | None = await connection.call(
             call.request(core.options.acks, core.ack_timeout_ms),
             timeout_s,
             answered=core.options.acks != 0,
+            gives_up=None if look is None else partial(self._give_up, look),
         )
         return answer
+
+    async def _give_up(self, look: Look) -> bool:
+        gives_up: bool = await self._carry_out(look())
+        return gives_up
 
     def _finish(self, callbacks: Callbacks) -> None:
         """Tell everybody who waits, then call back."""

@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import SocketAttribute
 
 from streambus_client._connection import Answer, ConnectionCore
+from streambus_client._operations import OVERDUE_S, Looks
 from streambus_client.errors import (
     ClientError,
     ConnectionLostError,
@@ -23,7 +24,7 @@ from streambus_client.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import SocketStream, TaskGroup
 
@@ -153,9 +154,17 @@ class AsyncConnection:
         return reply
 
     async def call(
-        self, message: tuple[Any, ...], timeout_s: float, *, answered: bool = True
+        self,
+        message: tuple[Any, ...],
+        timeout_s: float,
+        *,
+        answered: bool = True,
+        gives_up: Callable[[], Awaitable[bool]] | None = None,
     ) -> Any:
         """Send a request and wait for its answer; None without ``answered``.
+
+        Called now and then while the answer is overdue, ``gives_up`` says whether it is waited for
+        no longer.
 
         Raises:
             ConnectionLostError: before or while waiting.
@@ -166,10 +175,23 @@ class AsyncConnection:
             reply = await self.begin(message, answered=answered)
             if not answered:
                 return None
+            if gives_up is not None:
+                await self._watch(reply, gives_up)
             await reply.wait()
             return reply.message()
         await self.close("a request was not answered in time")
         raise RequestTimedOutError(f"{self.name} did not answer within {timeout_s:.3g} s")
+
+    async def _watch(self, reply: Reply, gives_up: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until an answer has come, or close the connection where it is given up."""
+        looks = Looks(anyio.current_time() + OVERDUE_S)
+        while not reply.done:
+            with anyio.move_on_at(looks.at):
+                await reply.wait()
+            if not reply.done:
+                if await gives_up() and not reply.done:
+                    await self.close("it does not answer, and others lead")
+                looks.done(anyio.current_time())
 
     async def close(self, reason: str) -> None:
         """Close it, any number of times; who waits for an answer gets ``ConnectionLostError``."""
@@ -248,11 +270,19 @@ class AsyncConnectionPool:
         finally:
             lock.release()
 
-    async def call(self, call: Call, cluster_id: str | None, tasks: TaskGroup) -> Any:
-        """Carry out a call on its address's connection."""
+    async def call(
+        self,
+        call: Call,
+        cluster_id: str | None,
+        tasks: TaskGroup,
+        gives_up: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Any:
+        """Carry out a call on its address's connection; ``gives_up`` carries out its look."""
         connect_s = min(call.timeout_s, call.connect_s)
         connection = await self.connect(call.address, cluster_id, tasks, connect_s)
-        return await connection.call(call.request, call.timeout_s, answered=call.answered)
+        return await connection.call(
+            call.request, call.timeout_s, answered=call.answered, gives_up=gives_up
+        )
 
     async def close(self) -> None:
         """Close every connection."""

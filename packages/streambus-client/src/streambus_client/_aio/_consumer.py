@@ -10,7 +10,7 @@ from streambus_client._aio._connection import AsyncConnectionPool, Reply
 from streambus_client._aio._driver import AsyncClient
 from streambus_client._aio._signal import Signal
 from streambus_client._consuming import ConsumerCore, all_offsets, query_for
-from streambus_client._fetcher import OVERDUE_PAUSE_S
+from streambus_client._operations import Looks
 from streambus_client._options import ClientOptions, ConsumerOptions, OutOfRange, Start, check_start
 from streambus_client._types import Record, RecordColumns, TopicPartition
 from streambus_client.errors import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class _Flight:
     """A fetch under way, as in the blocking shell."""
 
-    __slots__ = ("call", "connection", "deadline", "overdue_at", "reply")
+    __slots__ = ("call", "connection", "deadline", "looks", "reply")
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class _Flight:
         self.call = call
         self.connection = connection
         self.reply = reply
-        self.overdue_at = overdue_at
+        self.looks = Looks(overdue_at)
         self.deadline = deadline
 
 
@@ -315,12 +315,14 @@ class AsyncConsumer(AsyncClient):
             fetcher.raise_failure()
             await self._settle(deadline)
             fetcher.raise_failure()
-            await self._send_due()
-            self._collect()
+            # What has come already, or is given up, leaves its broker free to be asked.
             await self._look_after_overdue()
+            self._collect()
+            await self._send_due()
             left_s = deadline - anyio.current_time()
             if not fetcher.has_records() and left_s > 0:
-                await self._arrived.wait(self._patience_s(left_s))
+                if not any(flight.reply.done for flight in self._flights.values()):
+                    await self._arrived.wait(self._patience_s(left_s))
                 self._collect()
             elif left_s <= 0:
                 await anyio.lowlevel.checkpoint()
@@ -344,7 +346,7 @@ class AsyncConsumer(AsyncClient):
         wait_s = left_s if due is None else max(min(left_s, due - now), 0.001)
         if not self._flights:
             return min(wait_s, self._session.options.backoff.max_s)
-        first = min(min(each.deadline, each.overdue_at) for each in self._flights.values())
+        first = min(min(each.deadline, each.looks.at) for each in self._flights.values())
         return max(min(wait_s, first - now), 0.001)
 
     async def _settle(self, deadline: float) -> None:
@@ -395,13 +397,16 @@ class AsyncConsumer(AsyncClient):
     async def _look_after_overdue(self) -> None:
         """Give up what is overdue where another broker is to be asked by now."""
         now, fetcher = anyio.current_time(), self._core.fetcher
-        overdue = [each for each in self._flights.values() if each.overdue_at <= now]
+        overdue = [
+            each for each in self._flights.values()
+            if not each.reply.done and each.looks.at <= now
+        ]  # fmt: skip
         if not overdue:
             return
         await self._run(self._core.look_around([flight.call for flight in overdue]))
         now = anyio.current_time()
         for flight in overdue:
-            flight.overdue_at = now + OVERDUE_PAUSE_S
+            flight.looks.done(now)
             if not flight.reply.done and fetcher.has_moved(flight.call, now):
                 await flight.connection.close("it does not answer")
 

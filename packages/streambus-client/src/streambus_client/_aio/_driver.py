@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
 from streambus_client._aio._connection import AsyncConnectionPool
-from streambus_client._operations import Call, Operation, Session
+from streambus_client._operations import Call, Look, Operation, Session
 from streambus_client.errors import ClientClosedError, ClientError
 
 if TYPE_CHECKING:
@@ -94,11 +95,16 @@ class AsyncClient:
             reply, failure = None, None
             if isinstance(effect, Call):
                 try:
-                    reply = await pool.call(effect, self._session.cluster.cluster_id, tasks)
+                    cluster_id, look = self._session.cluster.cluster_id, effect.look
+                    gives_up = None if look is None else partial(self._carry_out, look, pool)
+                    reply = await pool.call(effect, cluster_id, tasks, gives_up)
                 except ClientError as error:
                     failure = error
             else:
                 await anyio.sleep(effect.seconds)
+
+    async def _carry_out(self, look: Look, pool: AsyncConnectionPool) -> bool:
+        return await self._run(look(), pool)
 
     def _deadline(self, timeout: float | None = None) -> float:
         if timeout is None:

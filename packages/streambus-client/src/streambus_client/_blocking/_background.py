@@ -22,6 +22,7 @@ from streambus_client.errors import ClientError, ConnectionLostError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streambus_client._operations import Look
     from streambus_client._producing import ProducerCore
     from streambus_client._sender import Callbacks, ProduceCall
     from streambus_protocol import ProduceResponse
@@ -205,7 +206,8 @@ class Background:
         """One request and its answer; meanwhile the batch behind it is encoded."""
         core = self._core
         timeout_s = core.sender.patience_s(call, core.session.clock())
-        connection = self._connection(call.node_id, timeout_s)
+        connect_s = min(timeout_s, core.sender.connect_patience_s(call))
+        connection = self._connection(call.node_id, connect_s)
         request = call.request(core.options.acks, core.ack_timeout_ms)
         if core.options.acks == 0:
             connection.call(request, timeout_s, answered=False)
@@ -216,8 +218,13 @@ class Background:
         if follower is not None:
             with contextlib.suppress(ClientError):  # its own turn will find and report it
                 encode_pending(follower, core.options.codec)
-        answer: ProduceResponse = connection.finish(correlation_id, timeout_s)
+        look = core.sender.look(call)
+        gives_up = None if look is None else partial(self._carry_out, look)
+        answer: ProduceResponse = connection.finish(correlation_id, timeout_s, gives_up)
         return answer
+
+    def _carry_out(self, look: Look) -> bool:
+        return run(look(), self._core.session, self._pool, self._lock)
 
     def _connection(self, node: int, timeout_s: float) -> BlockingConnection:
         connection = self._connections.get(node)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from streambus_client._blocking._spin import Spin, may_spin
 from streambus_client._connection import Answer, ConnectionCore
+from streambus_client._operations import OVERDUE_S, Looks
 from streambus_client.errors import (
     ConnectionLostError,
     ProtocolViolationError,
@@ -87,15 +88,22 @@ class BlockingConnection:
                     socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(options.request_timeout_s)
                 )
             self.send_bytes(self.core.handshake())
-            self._receive_until(1, timeout_s)
+            self._receive_until(1, time.monotonic() + timeout_s)
         except BaseException:
             self.close()
             raise
 
-    def call(self, message: tuple[Any, ...], timeout_s: float, *, answered: bool = True) -> Any:
+    def call(
+        self,
+        message: tuple[Any, ...],
+        timeout_s: float,
+        *,
+        answered: bool = True,
+        gives_up: Callable[[], bool] | None = None,
+    ) -> Any:
         """Send a request and wait for its answer; nothing else may be under way.
 
-        Without ``answered`` it does not wait and gives None.
+        Without ``answered`` it does not wait and gives None. For ``gives_up`` see ``finish``.
 
         Raises:
             ConnectionLostError: before or while waiting.
@@ -103,7 +111,7 @@ class BlockingConnection:
             ClientError: the broker refused the request as a whole.
         """
         if answered:
-            return self.finish(self.begin(message), timeout_s)
+            return self.finish(self.begin(message), timeout_s, gives_up)
         _, frame = self.core.request(message, answered=False)
         self.send_bytes(frame)
         return None
@@ -118,10 +126,30 @@ class BlockingConnection:
             raise
         return correlation_id
 
-    def finish(self, correlation_id: int, timeout_s: float) -> Any:
-        """Wait for the answer to a request that was begun; see ``call`` for what it raises."""
+    def finish(
+        self,
+        correlation_id: int,
+        timeout_s: float,
+        gives_up: Callable[[], bool] | None = None,
+        *,
+        overdue_s: float = OVERDUE_S,
+    ) -> Any:
+        """Wait for the answer to a request that was begun.
+
+        Args:
+            correlation_id: of the request.
+            timeout_s: seconds.
+            gives_up: called now and then while the answer is overdue; where it gives True, it is
+                waited for no longer.
+            overdue_s: in how many seconds that is first.
+
+        Raises:
+            ClientError: as for ``call``.
+        """
+        now = time.monotonic()
+        watch = None if gives_up is None else (Looks(now + overdue_s), gives_up)
         try:
-            answer = self._receive_until(correlation_id, timeout_s)
+            answer = self._receive_until(correlation_id, now + timeout_s, watch)
         except BaseException:
             self.close()
             raise
@@ -175,7 +203,7 @@ class BlockingConnection:
             if answers:
                 answer = self._expected(answers, correlation_id)
             else:
-                answer = self._receive_until(correlation_id, timeout_s)
+                answer = self._receive_until(correlation_id, time.monotonic() + timeout_s)
         except BaseException:
             self.close()
             raise
@@ -256,18 +284,29 @@ class BlockingConnection:
             self.socket.shutdown(socket.SHUT_RDWR)
         self.close()
 
-    def _receive_until(self, correlation_id: int, timeout_s: float) -> Answer:
-        answers = self.receive(timeout_s)
-        if answers:
-            return self._expected(answers, correlation_id)
-        deadline = time.monotonic() + timeout_s
+    def _receive_until(
+        self,
+        correlation_id: int,
+        deadline: float,
+        watch: tuple[Looks, Callable[[], bool]] | None = None,
+    ) -> Answer:
+        """Receive until an answer is whole, or the time is over, or it is given up."""
+        until = deadline if watch is None else min(watch[0].at, deadline)
         while True:
-            answers = self.receive(max(deadline - time.monotonic(), 0.0))
+            answers = self.receive(max(until - time.monotonic(), 0.0))
             if answers:
                 return self._expected(answers, correlation_id)
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if now >= deadline:
                 self.close()
-                raise RequestTimedOutError(f"{self.name} did not answer within {timeout_s:.3g} s")
+                raise RequestTimedOutError(f"{self.name} did not answer in time")
+            if watch is not None and now >= until:
+                looks, gives_up = watch
+                if gives_up():
+                    self.close()
+                    raise RequestTimedOutError(f"{self.name} does not answer, and others lead")
+                looks.done(time.monotonic())
+                until = min(looks.at, deadline)
 
     def _expected(self, answers: list[Answer], correlation_id: int) -> Answer:
         if len(answers) != 1 or answers[0].correlation_id != correlation_id:
@@ -334,14 +373,18 @@ class ConnectionPool:
         if self._closed:
             raise ConnectionLostError(connection.name, "the client was closed")
 
-    def call(self, call: Call, cluster_id: str | None) -> Any:
-        """Carry out a call on its address's connection."""
+    def call(
+        self, call: Call, cluster_id: str | None, gives_up: Callable[[], bool] | None = None
+    ) -> Any:
+        """Carry out a call on its address's connection; ``gives_up`` carries out its look."""
         connect_s = min(call.timeout_s, call.connect_s)
         connection = self.connect(call.address, cluster_id, connect_s)
         with _within(connection.lock, call.timeout_s, connection.name):
             if connection.closed:
                 raise ConnectionLostError(connection.name, "closed by another request")
-            return connection.call(call.request, call.timeout_s, answered=call.answered)
+            return connection.call(
+                call.request, call.timeout_s, answered=call.answered, gives_up=gives_up
+            )
 
     def close(self) -> None:
         """Close every connection; a thread that waits on one gets ``ConnectionLostError``."""

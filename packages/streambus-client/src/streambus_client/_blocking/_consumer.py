@@ -10,7 +10,6 @@ from streambus_client._blocking._connection import BlockingConnection
 from streambus_client._blocking._driver import BlockingClient
 from streambus_client._blocking._flight import Flight, QuickFetch, readable
 from streambus_client._consuming import ConsumerCore, all_offsets, query_for
-from streambus_client._fetcher import OVERDUE_PAUSE_S
 from streambus_client._options import ClientOptions, ConsumerOptions, OutOfRange, Start, check_start
 from streambus_client._quick_fetch import FetchTemplate
 from streambus_client._types import Record, RecordColumns, TopicPartition
@@ -397,19 +396,19 @@ class Consumer(BlockingClient):
         if due is not None:
             left_s = min(left_s, due - now)
         for flight in self._flights.values():
-            left_s = min(left_s, flight.overdue_at - now)
+            left_s = min(left_s, flight.looks.at - now)
         return max(left_s, 0.0)
 
     def _look_after_overdue(self) -> None:
         """Give up what is overdue where another broker is to be asked by now."""
         now, fetcher = time.monotonic(), self._core.fetcher
-        overdue = [flight for flight in self._flights.values() if flight.overdue_at <= now]
+        overdue = [flight for flight in self._flights.values() if flight.looks.at <= now]
         if not overdue:
             return
         self._run(self._core.look_around([flight.call for flight in overdue]))
         now = time.monotonic()
         for flight in overdue:
-            flight.overdue_at = now + OVERDUE_PAUSE_S
+            flight.looks.done(now)
             if fetcher.has_moved(flight.call, now):
                 flight.connection.close()
                 moved = ConnectionLostError(flight.connection.name, "it does not answer")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from streambus_client._blocking._connection import ConnectionPool
-from streambus_client._operations import Call, Operation, Session
+from streambus_client._operations import Call, Look, Operation, Session
 from streambus_client.errors import ClientClosedError, ClientError
 
 if TYPE_CHECKING:
@@ -78,8 +79,15 @@ def run(
         reply, failure = None, None
         if isinstance(effect, Call):
             try:
-                reply = pool.call(effect, session.cluster.cluster_id)
+                look, gives_up = effect.look, None
+                if look is not None:
+                    gives_up = partial(_carry_out, look, session, pool, lock)
+                reply = pool.call(effect, session.cluster.cluster_id, gives_up)
             except ClientError as error:
                 failure = error
         else:
             time.sleep(effect.seconds)
+
+
+def _carry_out(look: Look, session: Session, pool: ConnectionPool, lock: threading.RLock) -> bool:
+    return run(look(), session, pool, lock)

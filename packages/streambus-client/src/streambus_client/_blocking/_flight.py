@@ -6,6 +6,8 @@ import select
 import time
 from typing import TYPE_CHECKING
 
+from streambus_client._operations import Looks
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,18 +24,18 @@ class Flight:
     Attributes:
         call: What was asked.
         connection: Where the answer comes.
-        overdue_at: When to look whether another broker is to be asked by now.
+        looks: When to look whether another broker is to be asked by now.
         deadline: Until when the answer is waited for.
     """
 
-    __slots__ = ("call", "connection", "deadline", "overdue_at")
+    __slots__ = ("call", "connection", "deadline", "looks")
 
     def __init__(
         self, call: FetchCall, connection: BlockingConnection, overdue_at: float, deadline: float
     ) -> None:
         self.call = call
         self.connection = connection
-        self.overdue_at = overdue_at
+        self.looks = Looks(overdue_at)
         self.deadline = deadline
 
 

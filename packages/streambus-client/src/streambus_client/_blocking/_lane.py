@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streambus_client._encoding import ProduceTemplate
-from streambus_client._operations import connect_patience_s, leader, refresh
+from streambus_client._operations import (
+    OVERDUE_S,
+    connect_patience_s,
+    find_successor,
+    leader,
+    refresh,
+)
 from streambus_client._producing import partition_count
 from streambus_client.errors import ConnectionLostError, RequestTimedOutError
 from streambus_protocol import ApiKey
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from streambus_client._operations import Session
     from streambus_client._producing import ProducerCore
     from streambus_client._types import TopicPartition
+    from streambus_protocol import ProduceResponse
 
 
 class Lane:
@@ -83,6 +91,29 @@ class Lanes:
             if count == 1 and not callable(core.options.partitioner):
                 self.single[topic] = lane
         return lane
+
+    def wait_longer(self, lane: Lane, correlation_id: int, timeout_s: float) -> ProduceResponse:
+        """Wait for an answer that is overdue, and see who leads by now, where it may be given up.
+
+        Args:
+            lane: where the request was sent.
+            correlation_id: of the request.
+            timeout_s: how long the answer may take in all; seconds.
+
+        Raises:
+            ClientError: there is none.
+        """
+        gives_up, left_s = None, 0.0
+        if self._core.options.repeatable:
+            gives_up, left_s = partial(self._has_successor, lane), timeout_s - OVERDUE_S
+        answer: ProduceResponse = lane.connection.finish(
+            correlation_id, left_s, gives_up, overdue_s=0.0
+        )
+        return answer
+
+    def _has_successor(self, lane: Lane) -> bool:
+        look = find_successor(self._session, lane.connection.address, (lane.where,))
+        return self._client._run(look)
 
     def _prepare(self, where: TopicPartition) -> Lane:
         options = self._core.options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from streambus_client._blocking._lane import Lane, Lanes
 from streambus_client._callbacks import call_back
 from streambus_client._encoding import encode_record
 from streambus_client._idempotence import SEQUENCE_CODES
-from streambus_client._operations import answer_timeout_s
+from streambus_client._operations import OVERDUE_S, answer_timeout_s
 from streambus_client._options import (
     Acks,
     ClientOptions,
@@ -41,7 +42,6 @@ from streambus_client.errors import (
     BrokerError,
     ClientClosedError,
     ClientError,
-    RequestTimedOutError,
     error_for,
 )
 from streambus_protocol import FRAME_BYTES_MAX, NO_PRODUCER, ApiKey
@@ -154,6 +154,7 @@ class Producer(BlockingClient):
         self._now_ms = now_ms
         repeatable = self._options.repeatable
         self._answer_timeout_s = answer_timeout_s(self._session.options, 0, repeatable=repeatable)
+        self._overdue_s = min(OVERDUE_S if repeatable else math.inf, self._answer_timeout_s)
         self._tracing = Tracing() if tracing else None
         self._core = ProducerCore(self._session, self._options)
         self._send_pool = ConnectionPool(self._session.options)
@@ -300,17 +301,16 @@ class Producer(BlockingClient):
             if self._options.acks == 0:
                 connection.send_bytes(frame)
                 return -1
-            timeout_s = self._answer_timeout_s
-            data = connection.exchange(frame, timeout_s)
-            if data is None:
-                connection.close()
-                problem = f"{connection.name} did not answer within {timeout_s:.3g} s"
-                raise RequestTimedOutError(problem)
-            offset = lane.template.read_offset(data, correlation_id)
-            if offset is not None:
-                return offset
+            data = connection.exchange(frame, self._overdue_s)
+            if data is not None:
+                offset = lane.template.read_offset(data, correlation_id)
+                if offset is not None:
+                    return offset
             connection.core.expect(correlation_id, ApiKey.PRODUCE)
-            answer = connection.finish_with(data, correlation_id, timeout_s)
+            if data is None:
+                answer = self._lanes.wait_longer(lane, correlation_id, self._answer_timeout_s)
+            else:
+                answer = connection.finish_with(data, correlation_id, self._answer_timeout_s)
         except ClientError as error:
             self._failed(error, lane)
             return None
