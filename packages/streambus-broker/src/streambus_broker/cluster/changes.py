@@ -35,7 +35,7 @@ class ClusterChanges(Changes):
 
 def with_partitions(topic: TopicRecord, changed: dict[int, PartitionRecord]) -> TopicRecord:
     """The topic with some of its partitions changed."""
-    partitions = tuple(
-        changed.get(number, record) for number, record in enumerate(topic.partitions)
-    )
-    return replace(topic, partitions=partitions)
+    partitions = list(topic.partitions)
+    for number, record in changed.items():
+        partitions[number] = record
+    return replace(topic, partitions=tuple(partitions))

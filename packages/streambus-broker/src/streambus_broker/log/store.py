@@ -89,8 +89,12 @@ class LogStore:
         stored_mark = self.tree.get(start_mark_key(log.partition_id))
         try:
             mark = decode_start_mark(stored_mark) if stored_mark is not None else NO_START_MARK
-            first = self._first_from(log.partition_id, mark.log_start_offset)
-            last = self._floor(log.partition_id, 2**64 - 1) if first is not None else None
+            last = self._floor(log.partition_id, 2**64 - 1)
+            first = last
+            if last is not None and last.base_offset > mark.log_start_offset:
+                first = self._first_from(log.partition_id, mark.log_start_offset)
+            elif last is not None and last.header.next_offset <= mark.log_start_offset:
+                first = None  # retention has let go of all, and has not removed it yet
         except (ProtocolError, struct.error) as exc:
             raise StoredStateError(
                 self.path,
