@@ -424,9 +424,8 @@ _PRODUCERS = [
     Mutant(
         "producers-survive-truncation",
         "cluster.replica_log",
-        "        self.producers.clear()\n        learn_producers(self.store.tree, self.log,"
-        " self.log.log_start_offset)\n",
-        "",
+        "        self.store.recover_producers(self.log)\n        self.knows_producers = True\n",
+        "        self.knows_producers = True\n",
         "a batch that was truncated counts as written, and its retry is acknowledged",
     ),
     Mutant(
