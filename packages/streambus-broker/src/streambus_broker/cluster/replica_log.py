@@ -102,6 +102,7 @@ class ReplicaLog:
         log.marked_offset = known_to
         if known_to < log.next_offset:
             learn_producers(tree, log, known_to)
+            self._unsaved = 1  # a mark of it makes the next start quicker
 
     # --- writing -------------------------------------------------------------------------------
 
