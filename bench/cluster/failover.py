@@ -73,12 +73,13 @@ def pause_leader(brokers: ClusterProcesses, *, controller: bool) -> Pause:
 
     Args:
         brokers: The cluster.
-        controller: Whether to have it be the controller first.
+        controller: Whether it is to be the controller, too; control is handed over if need be.
     """
     leader = busiest(brokers)
-    if controller and not leader.controls:
+    if controller != leader.controls:
+        others = [node for node in brokers.servers if node != leader.node]
         with Admin(brokers.address) as admin:
-            admin.alter_member(leader.node, "transfer")
+            admin.alter_member(leader.node if controller else others[0], "transfer")
         wait_whole(brokers)
         leader = busiest(brokers)
     server = brokers.servers[leader.node]
