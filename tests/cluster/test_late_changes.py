@@ -17,6 +17,7 @@ from tests.cluster.calm import CalmCluster
 from tests.cluster.hosts import PORT
 
 _TIMEOUT_MS = 1_500
+_LONG_S = 20.0
 _AWAY_S = 5.0  # two changes have been tried in vain meanwhile, one after the other
 
 
@@ -55,5 +56,32 @@ def test_a_change_whose_time_is_over_is_not_made() -> None:
         assert set(answers) == {ErrorCode.NO_QUORUM, ErrorCode.REQUEST_TIMED_OUT}
         await cluster.ready()
         assert asked.node.state.topics["t"].overrides == {}
+
+    cluster.run(script)
+
+
+def test_a_controller_that_was_cut_off_does_not_wait_for_ever() -> None:
+    """Found by reading: what a leader appended had no end before it heard of another one's log.
+
+    It waited for that with all that comes in turn, and one that was removed meanwhile would never
+    have asked the others what became of it.
+    """
+    cluster = CalmCluster(6)
+    hosts = cluster.hosts
+
+    async def script() -> None:
+        await cluster.ready()
+        async with AsyncAdmin(hosts.bootstrap, random=Random(1)) as admin:
+            await admin.create_topic("t", partitions=1, replication_factor=3)
+        alone = cluster.controller()
+        link = await connect(alone.name, PORT, cluster_id=None, expect=None, timeout_s=5.0)
+        for host in hosts.all:
+            if host is not alone:
+                cluster.simulation.network.partition(host.name, alone.name)
+        change = (TopicAlteration("t", -1, {"retention_ms": "1h"}),)
+        request = AlterTopicsRequest(change, 60_000, False)
+        answer = await link.request(request, AlterTopicsResponse, _LONG_S)
+        assert answer.topics[0].error == ErrorCode.REQUEST_TIMED_OUT
+        link.close()
 
     cluster.run(script)

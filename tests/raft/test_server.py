@@ -182,6 +182,44 @@ def test_a_cut_off_leader_answers_no_read_and_drops_its_proposals() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("by_snapshot", "outcome"), [(False, ProposalDroppedError), (True, ProposalUnknownError)]
+)
+def test_a_membership_change_of_a_cut_off_leader_has_an_end(
+    by_snapshot: bool, outcome: type[Exception]
+) -> None:
+    """Found by reading: only a later change of the membership ended the waiting for it."""
+
+    async def test() -> None:
+        async with running(snapshot_log_bytes=20_000, keep_entries=0) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(put("a", 1))
+            cluster.network.isolate(leader.node_id)
+            ended: list[Exception] = []
+
+            async def change() -> None:
+                try:
+                    await leader.add_learner(4)
+                except (ProposalDroppedError, ProposalUnknownError) as exc:
+                    ended.append(exc)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(change)
+                others = [s for s in cluster.servers.values() if s is not leader]
+                await until(lambda: any(s.leadership.is_leader for s in others))
+                successor = next(s for s in others if s.leadership.is_leader)
+                for number in range(60 if by_snapshot else 1):
+                    await successor.propose(put(f"k{number}", "x" * 1000))
+                if by_snapshot:
+                    await until(lambda: successor.metrics().status.first > 10)
+                cluster.network.heal()
+                await until(lambda: bool(ended))
+            assert [type(exc) for exc in ended] == [outcome]
+            assert leader.metrics().snapshots_restored == by_snapshot
+
+    run(test)
+
+
 def test_watching_leadership_yields_every_change_that_lasts() -> None:
     async def test() -> None:
         async with running() as cluster:

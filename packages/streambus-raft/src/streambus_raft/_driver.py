@@ -181,6 +181,9 @@ class Driver:
             self.core.applied(meta.index)
             for group in self.proposals.jumped_over(meta.index, meta.term):
                 fail(group.waiters, lambda: ProposalUnknownError("a snapshot took its place"))
+            for _, waiter in self._membership_waiters:  # those behind it were of an older term
+                fail((waiter,), lambda: ProposalUnknownError("a snapshot took its place"))
+            self._membership_waiters = []
         self._signal.set()
 
     @property
@@ -415,14 +418,21 @@ class Driver:
                     group_applied = proposals.applied(envelope.ticket, index, term)
                     if group_applied is not None:
                         answer(group_applied.waiters, answers)
-            elif kind == EntryKind.MEMBERSHIP:
-                self._membership_applied(index, term, data)
+            if self._membership_waiters:
+                membership = decode_membership(data) if kind == EntryKind.MEMBERSHIP else None
+                self._look_for_changes(index, term, membership)
             self.applied_bytes += len(data) + ENTRY_OVERHEAD_BYTES
             self.applied_index = index
         self.core.applied(self.applied_index)
 
-    def _membership_applied(self, index: int, term: int, data: bytes) -> None:
-        membership = decode_membership(data)
+    def _look_for_changes(self, index: int, term: int, membership: Membership | None) -> None:
+        """An entry is applied: tell who waits for a change of the membership what became of it.
+
+        Args:
+            index: The entry's.
+            term: The entry's.
+            membership: What it says, if it is of that kind.
+        """
         waiting, self._membership_waiters = self._membership_waiters, []
         for proposal, waiter in waiting:
             if waiter.done():
@@ -431,7 +441,7 @@ class Driver:
                 proposal.index == index and proposal.term != term
             ):
                 waiter.set_exception(ProposalDroppedError("another leader took its place"))
-            elif index < proposal.index or membership.is_joint:
+            elif index < proposal.index or membership is None or membership.is_joint:
                 self._membership_waiters.append((proposal, waiter))
             else:
                 waiter.set_result(membership)

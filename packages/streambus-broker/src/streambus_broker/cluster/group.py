@@ -45,6 +45,8 @@ ELECTION_TICKS = 10
 HEARTBEAT_TICKS = 2
 SNAPSHOT_LOG_BYTES = 4 * 1024 * 1024
 _GREET_S = 2.0
+_ANSWER_S = 10.0
+"""A leader that was cut off learns what became of its proposals only when it is back, if ever."""
 
 
 def group_name(voters: Mapping[int, tuple[str, int]]) -> str:
@@ -410,9 +412,11 @@ class MetadataGroup:
             server.propose(encoded) if term is None else server.propose_in_term(encoded, term)
         )
         try:
-            code, detail, answer, warnings = await proposed
-        except ProposalUnknownError as exc:
-            raise UncertainError(f"the metadata group has not answered: {exc}") from exc
+            async with asyncio.timeout(_ANSWER_S):
+                code, detail, answer, warnings = await proposed
+        except (ProposalUnknownError, TimeoutError) as exc:
+            problem = str(exc) or f"nothing within {_ANSWER_S:g} s"
+            raise UncertainError(f"the metadata group has not answered: {problem}") from exc
         except RaftError as exc:
             raise CommandError(
                 ErrorCode.NO_QUORUM, f"the metadata cannot change now: {exc}"
