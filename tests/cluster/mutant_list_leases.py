@@ -22,8 +22,8 @@ LEASES = [
     Mutant(
         "lease-counts-from-the-answer",
         "cluster.member",
-        "            self._use_lease(asked_s, answer.lease_ms",
-        "            self._use_lease(node.steady_s(), answer.lease_ms",
+        "            self._use_lease(asked_s, 0.0 if",
+        "            self._use_lease(node.steady_s(), 0.0 if",
         "a lease is counted from the answer to a heartbeat, however late that comes",
     ),
     Mutant(

@@ -266,7 +266,7 @@ class Member:
             lease_s = answer.lease_ms / 1000 if told else self.sessions.timeout_s
             # Whose successor this broker has become meanwhile grants it nothing more: its own
             # successor does not wait so long.
-            self._use_lease(asked_s, 0.0 if group.is_controller else lease_s)
+            self._use_lease(asked_s, 0.0 if group.controller == me.broker_id else lease_s)
         if answer.error == ErrorCode.STALE_BROKER_EPOCH and node.me is me:
             self.lease.ended()
             node.leads_until_s = self.lease.until_s
