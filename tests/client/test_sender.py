@@ -167,16 +167,34 @@ def test_lost_connections_end_at_the_deadline_with_their_cause() -> None:
             attempts += 1
             core.sender.failed(call, ConnectionLostError("a:1", "gone"), clock.now)
         core.sender.expire(clock.now)
-        due = core.sender.next_due()
-        if due is not None:
-            assert due > clock.now
-            clock.now = due
+        pause_s = core.sender.pause_s(clock.now)
+        if pause_s is not None:
+            assert pause_s > 0
+            clock.now += pause_s
     assert clock.now == pytest.approx(10.0)
     error = batch.outcome.error
     assert isinstance(error, DeliveryTimedOutError)
     assert error.attempts == attempts > 5
     assert "gone" in str(error)
     assert isinstance(error.__cause__, ConnectionLostError)
+
+
+def test_who_has_nothing_to_send_does_not_ask_every_millisecond() -> None:
+    core = make(Clock())
+    learn(core, [1, 2])
+    assert core.sender.pause_s(0.0) is None, "nothing waits"
+    batch = submit(core, 0)
+    # Broker 1's, and due: broker 2's task has nothing to do with it.
+    assert core.sender.pause_s(0.0) == pytest.approx(0.02)
+    call = core.sender.take(1, 0.0)
+    assert call is not None
+    assert core.sender.pause_s(0.0) is None, "the answer wakes everybody"
+    core.sender.failed(call, ConnectionLostError("a:1", "gone"), 0.0)
+    assert batch.retry_at > 0
+    assert core.sender.pause_s(0.0) == pytest.approx(batch.retry_at)
+    # What comes sooner is not missed.
+    submit(core, 1)
+    assert core.sender.pause_s(batch.retry_at - 0.005) == pytest.approx(0.005)
 
 
 def test_retries_are_counted() -> None:

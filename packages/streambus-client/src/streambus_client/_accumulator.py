@@ -14,6 +14,7 @@ Not thread-safe: the shells hold a lock around every call.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -304,12 +305,18 @@ class Accumulator:
                 due.append(where)
         return due
 
-    def next_due(self) -> float | None:
-        """When the next batch should leave or expires, in seconds; None if nothing waits."""
+    def next_due(self, after: float = -math.inf) -> float | None:
+        """When the next batch should leave or expires, in seconds; None if nothing waits.
+
+        Args:
+            after: Leave out what was due by then: whoever asks has seen it.
+        """
         times = [
-            min(queue.batches[0].deadline, self._due_at(queue.batches[0]))
+            moment
             for queue in self._queues.values()
             if not queue.under_way
+            for moment in (self._due_at(queue.batches[0]), queue.batches[0].deadline)
+            if moment > after
         ]
         return min(times, default=None)
 

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 Callbacks = list[Callable[[], None]]
 
 _LOOK_AROUND_S_MIN, _LOOK_AROUND_S_MAX = 0.1, 5.0
+_PAUSE_S_MIN = 0.001
+_OVERDUE_PAUSE_S = 0.02
 _PER_PARTITION_BYTES = 300
 """The most that one partition's name and framing add to a request."""
 
@@ -132,14 +134,22 @@ class Sender:
             }
         )
 
-    def next_due(self) -> float | None:
-        """When to look again if nothing happens before, in seconds; None: only when woken."""
-        return self._accumulator.next_due()
+    def pause_s(self, now: float) -> float | None:
+        """How long whoever finds nothing to do now may wait, unless woken; None: until woken.
+
+        What is due and was not taken waits for a leader, a number or another answer, whose coming
+        wakes everybody; a leader that came to be known by another request is seen soon.
+        """
+        due = self._accumulator.next_due(after=now)
+        pause_s = None if due is None else max(due - now, _PAUSE_S_MIN)
+        if self._accumulator.sendable(now):
+            return _OVERDUE_PAUSE_S if pause_s is None else min(pause_s, _OVERDUE_PAUSE_S)
+        return pause_s
 
     def look_around_until(self, now: float) -> float:
         """The deadline of a request for leaders or for a producer id: the next thing may be due."""
         until = now + min(self._session.options.request_timeout_s, _LOOK_AROUND_S_MAX)
-        due = self.next_due()
+        due = self._accumulator.next_due()
         return until if due is None else min(until, max(due, now + _LOOK_AROUND_S_MIN))
 
     def take(self, node_id: int, now: float) -> ProduceCall | None:

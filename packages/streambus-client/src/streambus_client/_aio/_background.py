@@ -76,8 +76,7 @@ class AsyncBackground:
             if topics:
                 await self._find_leaders(topics)
             elif not callbacks and not needs_sequencer:
-                due = core.sender.next_due()
-                await self.work.wait(None if due is None else max(due - clock(), 0.001))
+                await self.work.wait(core.sender.pause_s(now))
 
     async def _take_sequencer(self) -> None:
         session, sender = self._core.session, self._core.sender
@@ -111,10 +110,10 @@ class AsyncBackground:
         """Send to one leader, a request at a time, until the producer stops."""
         core, clock = self._core, self._core.session.clock
         while True:
-            call = core.sender.take(node, clock())
+            now = clock()
+            call = core.sender.take(node, now)
             if call is None:
-                due = core.sender.next_due()
-                await self.work.wait(None if due is None else max(due - clock(), 0.001))
+                await self.work.wait(core.sender.pause_s(now))
                 continue
             await self._deliver(call)
 

@@ -109,8 +109,7 @@ class Background:
                 if not callbacks and not topics and not needs_sequencer:
                     if self._stopping:
                         return
-                    due = core.sender.next_due()
-                    self.work.wait(None if due is None else max(due - clock(), 0.001))
+                    self.work.wait(core.sender.pause_s(now))
                     continue
                 stopping = self._stopping
             self._finish(callbacks)
@@ -160,13 +159,13 @@ class Background:
         core, clock = self._core, self._core.session.clock
         while True:
             with self._lock:
-                call = None if self._stopping else core.sender.take(node, clock())
+                now = clock()
+                call = None if self._stopping else core.sender.take(node, now)
                 if call is None:
                     if self._stopping:
                         self._forget(node)
                         return
-                    due = core.sender.next_due()
-                    self.work.wait(None if due is None else max(due - clock(), 0.001))
+                    self.work.wait(core.sender.pause_s(now))
                     continue
             self._deliver(call)
 
