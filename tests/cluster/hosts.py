@@ -91,6 +91,7 @@ class Host:
         skew_ms: What its wall clock is ahead.
         rate: How fast its steady clock runs, 1 for as time does.
         lowest: By partition, what its high watermark may not fall below.
+        lapsed_s: Until when its broker's lease lasted, where it was over when it was looked at.
         read_without_lease: Whether its broker, as a leader, gave records to clients although its
             lease was over.
     """
@@ -112,6 +113,7 @@ class Host:
         self.starts = 0
         self.stopping = asyncio.Event()
         self.lowest: dict[object, int] = {}
+        self.lapsed_s: float | None = None
         self.read_without_lease = False
 
     @property
@@ -175,6 +177,7 @@ class Hosts:
         host.process.clock_skew_ms = host.skew_ms
         host.stopping = asyncio.Event()
         host.lowest = {}
+        host.lapsed_s = None
         host.serving = True
         simulation.trace("start", name)
         random = Random(simulation.random.random())

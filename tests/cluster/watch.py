@@ -26,7 +26,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from streambus_broker.log.keys import TOTALS_BYTES, partition_of, partition_prefix
 from streambus_protocol import read_batch_header
@@ -72,7 +71,6 @@ class Watch:
         self.suspicious = 0
         self.reads = FollowerReads(hosts, history)
         self._minimum = hosts.shape.replication_factor // 2 + 1
-        self._lapsed: WeakKeyDictionary[ClusterNode, float] = WeakKeyDictionary()
         self._metadata = MetadataWatch()
         hosts.opened, hosts.heard, hosts.given = self._opened, self._heard, self._given
 
@@ -99,26 +97,27 @@ class Watch:
         if node is None:
             return
         lowest = host.lowest
-        for replica in list(node.replicas.values()):
-            log, number = replica.stored.log, replica.partition
-            watermark = log.high_watermark
+        for replica in node.replicas.values():
+            log, leads = replica.stored.log, replica.leading is not None
+            watermark, end = log.high_watermark, log.next_offset
             self._note(replica)
-            if watermark > log.next_offset:
+            if watermark > end:
                 raise CheckFailedError(f"broker {host.node_id} has {watermark} committed in {log}")
             if watermark < lowest.get(log, 0):
                 raise CheckFailedError(
-                    f"broker {host.node_id} took {number} back from {lowest[log]} to {watermark}"
+                    f"broker {host.node_id} took {replica.partition} back from {lowest[log]} to"
+                    f" {watermark}"
                 )
             lowest[log] = watermark
-            end = self._ends.get(log, log.next_offset)  # what it was opened with is no news
-            if log.next_offset < end:
+            before = self._ends.get(log, end)  # what it was opened with is no news
+            if end < before:
                 self.suspicious = _LOOKS_AFTER_TRUNCATION
-            elif log.next_offset > end and self._led.get(log) == log.leader_epoch:
+            elif end > before and self._led.get(log) == log.leader_epoch:
                 self._look_at_append(host, node, replica)
-            self._led[log] = -1 if replica.leading is None else log.leader_epoch
-            self._ends[log] = log.next_offset
+            self._led[log] = log.leader_epoch if leads else -1
+            self._ends[log] = end
             self.reads.look(host, replica)
-            if replica.leading is not None:
+            if leads:
                 self._look_at_leader(host, replica)
                 look_at_followers(self._hosts, host, replica)
             self._look_beside(host, replica)
@@ -184,7 +183,7 @@ class Watch:
 
     def _look_at_append(self, host: Host, node: ClusterNode, replica: Replica) -> None:
         """A log has grown: not on a leader whose lease was over before and is not renewed."""
-        over_since_s = self._lapsed.get(node)
+        over_since_s = host.lapsed_s
         if over_since_s is not None and node.leads_until_s <= over_since_s:
             raise CheckFailedError(
                 f"broker {host.node_id} appended to {replica.stored.log} without a lease"
@@ -194,9 +193,9 @@ class Watch:
         if host.read_without_lease:
             raise CheckFailedError(f"broker {host.node_id} let clients read without a lease")
         if node.lapsed():
-            self._lapsed[node] = node.leads_until_s
+            host.lapsed_s = node.leads_until_s
             return
-        self._lapsed.pop(node, None)
+        host.lapsed_s = None
         mine = node.me
         if mine is None or node.closing:
             return
@@ -246,8 +245,9 @@ class Watch:
                 unknown += 1
             elif replica.stored.durable > offset:
                 holders.append(host.node_id)
-        if len(holders) + unknown < self._minimum:
-            raise CheckFailedError(f"{record} was acknowledged; only {holders} believe to hold it")
+            if len(holders) + unknown == self._minimum:
+                return
+        raise CheckFailedError(f"{record} was acknowledged; only {holders} believe to hold it")
 
     # --- disks ---------------------------------------------------------------------------------
 
