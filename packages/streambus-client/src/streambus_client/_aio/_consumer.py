@@ -310,7 +310,7 @@ class AsyncConsumer(AsyncClient):
     async def _wait(self, timeout_s: float) -> bool:
         """Ask and receive until there is a record or the time is over."""
         fetcher = self._core.fetcher
-        deadline = anyio.current_time() + timeout_s
+        deadline = self._session.clock() + timeout_s
         while True:
             fetcher.raise_failure()
             await self._settle(deadline)
@@ -319,7 +319,7 @@ class AsyncConsumer(AsyncClient):
             await self._look_after_overdue()
             self._collect()
             await self._send_due()
-            left_s = deadline - anyio.current_time()
+            left_s = deadline - self._session.clock()
             if not fetcher.has_records() and left_s > 0:
                 if not any(flight.reply.done for flight in self._flights.values()):
                     await self._arrived.wait(self._patience_s(left_s))
@@ -329,7 +329,7 @@ class AsyncConsumer(AsyncClient):
                 self._collect()
             if fetcher.has_records():
                 return True
-            if deadline <= anyio.current_time():
+            if deadline <= self._session.clock():
                 fetcher.raise_failure()
                 self._raise_unreachable()
                 return False
@@ -341,7 +341,7 @@ class AsyncConsumer(AsyncClient):
 
     def _patience_s(self, left_s: float) -> float:
         """How long one wait may be: something else may become due earlier."""
-        now = anyio.current_time()
+        now = self._session.clock()
         due = self._core.fetcher.next_due(now)
         wait_s = left_s if due is None else max(min(left_s, due - now), 0.001)
         if not self._flights:
@@ -350,7 +350,7 @@ class AsyncConsumer(AsyncClient):
         return max(min(wait_s, first - now), 0.001)
 
     async def _settle(self, deadline: float) -> None:
-        now = anyio.current_time()
+        now = self._session.clock()
         if not self._core.needs_settling(now):
             return
         bounded = min(max(deadline, now + 0.2), now + self._session.options.request_timeout_s)
@@ -369,7 +369,7 @@ class AsyncConsumer(AsyncClient):
     async def _send_due(self) -> None:
         """Send every request that should be under way."""
         fetcher, session = self._core.fetcher, self._session
-        for call in fetcher.plan(anyio.current_time()):
+        for call in fetcher.plan(self._session.clock()):
             try:
                 address = session.cluster.brokers.get(call.node_id)
                 if address is None:
@@ -382,21 +382,21 @@ class AsyncConsumer(AsyncClient):
                 )
                 reply = await connection.begin(call.request, on_done=self._arrived.notify)
             except ClientError as error:
-                fetcher.failed(call, error, anyio.current_time())
+                fetcher.failed(call, error, self._session.clock())
                 continue
             except BaseException:
                 interrupted = ConnectionLostError(f"broker {call.node_id}", "interrupted")
-                fetcher.failed(call, interrupted, anyio.current_time())
+                fetcher.failed(call, interrupted, self._session.clock())
                 raise
             wait_s = self._options.fetch_wait_ms / 1000 + session.options.request_timeout_s
-            now = anyio.current_time()
+            now = self._session.clock()
             self._flights[call.node_id] = _Flight(
                 call, connection, reply, now + fetcher.overdue_s(), now + wait_s
             )
 
     async def _look_after_overdue(self) -> None:
         """Give up what is overdue where another broker is to be asked by now."""
-        now, fetcher = anyio.current_time(), self._core.fetcher
+        now, fetcher = self._session.clock(), self._core.fetcher
         overdue = [
             each for each in self._flights.values()
             if not each.reply.done and each.looks.at <= now
@@ -404,7 +404,7 @@ class AsyncConsumer(AsyncClient):
         if not overdue:
             return
         await self._run(self._core.look_around([flight.call for flight in overdue]))
-        now = anyio.current_time()
+        now = self._session.clock()
         for flight in overdue:
             flight.looks.done(now)
             if not flight.reply.done and fetcher.has_moved(flight.call, now):
@@ -412,7 +412,7 @@ class AsyncConsumer(AsyncClient):
 
     def _collect(self) -> None:
         """Take in every answer that has come."""
-        now = anyio.current_time()
+        now = self._session.clock()
         for node, flight in list(self._flights.items()):
             if not flight.reply.done:
                 if now < flight.deadline:

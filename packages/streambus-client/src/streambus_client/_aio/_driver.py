@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -35,6 +37,8 @@ class AsyncClient:
         self._closed = False
 
     async def __aenter__(self) -> Self:
+        with contextlib.suppress(RuntimeError):  # on asyncio: asked twice for each record
+            self._session.clock = asyncio.get_running_loop().time
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         return self
@@ -109,4 +113,4 @@ class AsyncClient:
     def _deadline(self, timeout: float | None = None) -> float:
         if timeout is None:
             timeout = self._session.options.request_timeout_s
-        return anyio.current_time() + timeout
+        return self._session.clock() + timeout

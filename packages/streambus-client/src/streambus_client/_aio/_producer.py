@@ -276,9 +276,11 @@ class AsyncProducer(AsyncClient):
         if timestamp_ms is None:
             timestamp_ms = self._now_ms()
         size_bytes = check_record(topic, value, key, headers)
-        count = await self._fresh_count(topic)
+        self._check_open()
+        count = self._known_count(topic) or await self._fresh_count(topic)
         where = self._core.place(topic, key, partition, count)
-        await self._wait_for_room(size_bytes)
+        if not self._core.accumulator.has_room(size_bytes):
+            await self._wait_for_room(size_bytes)
         batch, index = self._core.append(where, key, value, headers, timestamp_ms, size_bytes)
         if index == 0 or batch.closed:
             self._background.start(self._open_tasks())
@@ -392,14 +394,20 @@ class AsyncProducer(AsyncClient):
     async def _fresh_count(self, topic: str) -> int:
         """The partition count, from metadata that is not older than it may be."""
         self._check_open()
-        session = self._session
-        age_s_max = session.options.metadata_age_s_max
-        route = session.cluster.topics.get(topic)
-        if route is not None:
-            if session.clock() - route.fetched_at <= age_s_max:
-                return len(route.partitions)
-            await self._run(refresh(session, [topic], self._deadline()))
+        known = self._known_count(topic)
+        if known is not None:
+            return known
+        if topic in self._session.cluster.topics:
+            await self._run(refresh(self._session, [topic], self._deadline()))
         return await self.partition_count(topic)
+
+    def _known_count(self, topic: str) -> int | None:
+        """The partition count, if it need not be asked for."""
+        session = self._session
+        route = session.cluster.topics.get(topic)
+        if route is None or session.clock() - route.fetched_at > session.options.metadata_age_s_max:
+            return None
+        return len(route.partitions)
 
     async def _wait_for_room(self, size_bytes: int) -> None:
         while not self._core.accumulator.has_room(size_bytes):
