@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from streambus_broker.cluster.sessions import Sessions
 from streambus_broker.cluster.throttle import UNLIMITED, Throttle
 
@@ -22,6 +24,16 @@ def test_a_broken_connection_shortens_a_session_and_a_heartbeat_mends_it() -> No
     assert sessions.over(1.5) == [1]
     sessions.heard(1, 1.4)
     assert sessions.over(3.3) == []
+
+
+def test_the_next_end_is_known() -> None:
+    sessions = Sessions(2.0, 0.5)
+    assert sessions.next_end_s() == math.inf
+    sessions.follow({1: 5, 2: 6}, 0.0)
+    sessions.heard(1, 1.0)
+    assert sessions.next_end_s() == 2.0
+    sessions.suspect(1, 1.0)
+    assert sessions.next_end_s() == 1.5
 
 
 def test_suspicion_never_lengthens_a_session() -> None:

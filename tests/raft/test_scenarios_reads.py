@@ -151,6 +151,29 @@ def test_09_lease_needs_an_answer() -> None:
     assert leader.core.read_lease(cluster.now) is None
 
 
+def test_09_answered_heartbeats_tell_since_when_a_leader_is_known() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    term = leader.core.status().term
+    assert leader.core.confirmed_at(term) is None, "no round was answered yet"
+    cluster.tick(20)
+    last = leader.core.confirmed_at(term)
+    assert last is not None
+    assert cluster.now - 0.3 < last <= cluster.now
+    assert leader.core.confirmed_at(term - 1) is None
+    assert cluster[2].core.confirmed_at(term) is None
+    cluster.isolate(1)
+    cluster.tick(3)
+    assert leader.core.confirmed_at(term) == last, "nobody answers what is asked since"
+    ticket = leader.core.read_index()
+    cluster.heal()
+    cluster.settle()
+    assert [read.ticket for read in leader.reads] == [ticket]
+    confirmed = leader.core.confirmed_at(term)
+    assert confirmed is not None
+    assert confirmed > last, "a read's round counts, too"
+
+
 def test_09_lease_ends_before_anybody_else_can_lead() -> None:
     """A leader that is cut off, or paused, with the others' clocks as fast as is allowed."""
     cluster = Cluster(clock_drift_max=0.1)

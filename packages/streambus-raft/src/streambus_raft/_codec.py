@@ -128,6 +128,9 @@ _FIELDS: dict[type, tuple[Callable[[object], object], ...]] = {
 """How each message's fields behind sender, to and term are checked; its order gives the wire
 codes."""
 
+_CHECKS = {kind: (_node, _node, _number, *checks) for kind, checks in _FIELDS.items()}
+"""The same with those of sender, to and term."""
+
 _KIND_OF_CLASS = {message_class: code for code, message_class in enumerate(_FIELDS, 1)}
 _CLASS_OF_KIND = {code: message_class for message_class, code in _KIND_OF_CLASS.items()}
 
@@ -191,7 +194,7 @@ class Codec:
         return self._build(message_class, fields)
 
     def _build(self, message_class: type, fields: list[object]) -> Message:
-        checks = (_node, _node, _number, *_FIELDS[message_class])
+        checks = _CHECKS[message_class]
         if len(fields) != len(checks):
             raise MessageMalformedError(f"{message_class.__name__} has {len(checks)} fields")
         checked = [check(field) for check, field in zip(checks, fields, strict=True)]

@@ -252,6 +252,18 @@ class RaftCore:
             return None
         return _reads.lease_index(self._node, now_seconds)
 
+    def confirmed_at(self, term: int) -> float | None:
+        """When this node was known to lead in ``term`` last, by the clock of ``tick``.
+
+        That is when the last round of heartbeats began, a read's or a regular one, that a quorum
+        has answered: nobody was elected before it. None where this node does not lead in that term,
+        or has not committed in it yet.
+        """
+        node = self._node
+        if node.quarantine is not None or node.term != term:
+            return None
+        return _reads.confirmed_at(node)
+
     def transfer_leadership(self, target: NodeId) -> None:
         """Hand over to ``target``; given up if it does not take over within ``election_ticks``.
 

@@ -22,6 +22,7 @@ from streambus_raft._entry import ENTRY_OVERHEAD_BYTES, EntryKind
 from streambus_raft._envelope import decode_envelope
 from streambus_raft._forwarding import Forward, ForwardRefused
 from streambus_raft._membership import decode_membership
+from streambus_raft._messages import HeartbeatReply
 from streambus_raft._proposals import Proposals, answer, fail
 from streambus_raft._reading import PendingRead, Reading
 from streambus_raft._ready import Standing
@@ -138,8 +139,20 @@ class Driver:
     # --- what comes in; each only notes it and wakes the turn ---
 
     def receive(self, messages: Sequence[PeerMessage]) -> None:
-        """Take messages from the transport."""
-        self._inbox += messages
+        """Take messages from the transport.
+
+        Most answers to heartbeats lead to nothing: such a one is taken in here and wakes nobody.
+        """
+        if len(messages) == 1 and type(messages[0]) is HeartbeatReply and self._is_idle():
+            try:
+                self._take_in(messages[0])
+            except Exception as exc:  # noqa: BLE001 - as in `turn`
+                self._fault(exc)
+                return
+            if not self.core.has_ready():
+                return
+        else:
+            self._inbox += messages
         self._signal.set()
 
     def tick(self, now_seconds: float, count: int) -> None:
@@ -150,7 +163,7 @@ class Driver:
         """
         self._now_seconds = now_seconds
         self._ticks_due += count
-        if count == 1 and not (self._signal.is_set or self._turning or self._halted):
+        if count == 1 and self._is_idle():
             try:
                 self._pass_time()
             except Exception as exc:  # noqa: BLE001 - as in `turn`
@@ -159,6 +172,10 @@ class Driver:
             if not (self._relay.is_holding or self.reading.has_fresh or self.core.has_ready()):
                 return
         self._signal.set()
+
+    def _is_idle(self) -> bool:
+        """Whether no turn is due or under way: what leads to nothing needs none."""
+        return not (self._signal.is_set or self._turning or self._halted)
 
     def persisted(self, sequence: int, failure: StorageError | None) -> None:
         """The storage reports; see ``Persister``."""

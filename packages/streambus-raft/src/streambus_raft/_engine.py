@@ -25,7 +25,7 @@ from streambus_raft._snapshotting import Snapshotting
 from streambus_raft._types import NUMBER_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from random import Random
 
     from anyio.abc import TaskGroup
@@ -55,9 +55,11 @@ class Engine:
         snapshot_log_bytes: A snapshot is taken when so much was applied; 0 for never.
         keep_entries: How many entries before a snapshot stay in the log.
         patience_ticks: How long a forwarded proposal, and a read without a leader, may wait.
+        clock: What leases are measured by; None for the event loop's time.
 
     Attributes:
         loop: The event loop.
+        clock: What leases are measured by, seconds.
         signal: To be set when there is something to do for the driver.
         driver: The core and everything around it.
         proposals: Who waits for what.
@@ -78,12 +80,14 @@ class Engine:
         snapshot_log_bytes: int,
         keep_entries: int,
         patience_ticks: int,
+        clock: Callable[[], float] | None,
     ) -> None:
         # No two lives of a node may draw alike, even from one seed: an entry or an answer that was
         # meant for the earlier life would find a caller of this one.
         life = f"{random.getrandbits(64)} {anyio.current_time()}"
         chance = random_module.Random(life)  # noqa: S311 - election timeouts and tickets, no secret
         self.loop = running_event_loop()
+        self.clock = clock or self.loop.time
         self.signal = Signal(self.loop)
         self.replica = Replica(state_machine)
         self.proposals = Proposals(config.node_id, chance.randrange(1, NUMBER_MAX // 2))
@@ -147,7 +151,7 @@ class Engine:
             await sleep(max(0.0, due - time()))
             now = time()
             missed = max(0, int((now - due) / length))
-            self.driver.tick(now, min(1 + missed, TICKS_AT_ONCE_MAX))
+            self.driver.tick(self.clock(), min(1 + missed, TICKS_AT_ONCE_MAX))
             due += (1 + missed) * length
 
     def _begin_restore(self, meta: SnapshotMeta) -> None:

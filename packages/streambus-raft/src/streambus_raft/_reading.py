@@ -79,6 +79,8 @@ class Reading:
 
     def tick(self, tick: int) -> list[PendingRead]:
         """Ask again for what failed; take out and return what has waited for too long."""
+        if not self._retry:
+            return []
         retry, self._retry = self._retry, []
         self._fresh = [read for read in retry if read.deadline_tick > tick] + self._fresh
         return [read for read in retry if read.deadline_tick <= tick]

@@ -134,17 +134,19 @@ def set_clock(node: Node, now_seconds: float) -> None:
     node.now = now_seconds
 
 
-def lease_index(node: Node, now_seconds: float) -> Index | None:
-    """The commit, if nobody else can have committed more until ``now_seconds``; else None."""
-    if (
-        not node.committed_in_term()
-        or not node.config.check_quorum
-        or node.lease_forfeited
-        or now_seconds < node.now
-        or not node.round_times
-    ):
+def confirmed_at(node: Node) -> float | None:
+    """When the last round began that a quorum has answered to this leader; None for none yet."""
+    if not node.committed_in_term() or not node.round_times:
         return None
     number, started = node.round_times[0]
-    if number > _confirmed_round(node):
+    return started if number <= _confirmed_round(node) else None
+
+
+def lease_index(node: Node, now_seconds: float) -> Index | None:
+    """The commit, if nobody else can have committed more until ``now_seconds``; else None."""
+    if not node.config.check_quorum or node.lease_forfeited or now_seconds < node.now:
+        return None
+    started = confirmed_at(node)
+    if started is None:
         return None
     return node.commit if now_seconds < started + node.config.lease_seconds else None

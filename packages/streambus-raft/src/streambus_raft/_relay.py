@@ -124,6 +124,9 @@ class Relay:
     def pass_time(self, tick: int) -> None:
         """It is ``tick`` now: give up what has waited for too long."""
         self._tick = tick
+        if not (self._held or self._proposals.forwarded):  # nearly always
+            self._waiting_bytes = 0
+            return
         for group in self._proposals.overdue(tick):
             fail(group.waiters, lambda: ProposalUnknownError("the leader did not answer in time"))
         held, self._held = self._held, []

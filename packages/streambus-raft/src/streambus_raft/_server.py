@@ -43,7 +43,7 @@ from streambus_raft.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
     from random import Random
     from types import TracebackType
 
@@ -82,6 +82,8 @@ class RaftServer:
         keep_entries: How many entries before a snapshot stay in the log for slow followers.
         patience_ticks: How long a forwarded proposal, and a read without a leader, may wait; by
             default four times ``config.election_ticks``.
+        clock: What leases are measured by, in seconds; it never goes back, and best goes on while
+            the machine sleeps. By default the event loop's time.
         random: Election timeouts and the first ticket; seed it to repeat a run under virtual time.
 
     Raises:
@@ -105,6 +107,7 @@ class RaftServer:
         snapshot_log_bytes: int = 64 << 20,
         keep_entries: int = 1024,
         patience_ticks: int | None = None,
+        clock: Callable[[], float] | None = None,
         random: Random | None = None,
     ) -> None:
         peers = tuple(peers)
@@ -139,6 +142,7 @@ class RaftServer:
             snapshot_log_bytes=snapshot_log_bytes,
             keep_entries=keep_entries,
             patience_ticks=self._patience_ticks,
+            clock=clock,
         )
         self._storage = storage
         self._transport = transport
@@ -297,7 +301,7 @@ class RaftServer:
         self._check_running()
         driver = self._engine.driver
         if lease:
-            index = driver.core.read_lease(anyio.current_time())
+            index = driver.core.read_lease(self._engine.clock())
             if index is not None and index <= driver.applied_index and not driver.is_restoring:
                 return self._engine.replica.query(query)
         waiter = self._engine.loop.create_waiter()
@@ -316,6 +320,21 @@ class RaftServer:
         if self._engine.driver.is_restoring:
             raise BusyError(1, 0, "restored snapshots")
         return self._engine.replica.query(query)
+
+    def confirmed_at(self, term: int) -> float | None:
+        """When this node was known to lead in ``term`` last; what a lease may be counted from.
+
+        That is when the last heartbeats were sent that a majority has answered, by ``clock``:
+        nobody was elected before. Costs no message; as old as the last heartbeats, usually.
+
+        Returns:
+            Seconds; None where this node does not lead in that term, or has not committed in it.
+
+        Raises:
+            StoppedError: the server does not run, or takes no part any more.
+        """
+        self._check_running()
+        return self._engine.driver.core.confirmed_at(term)
 
     # --- membership and leadership ---
 

@@ -129,6 +129,7 @@ class ClusterBroker(Broker):
             state=state,
             random=random,
             logger=node.cluster_logger,
+            steady_s=node.steady_s,
             gone=lambda broker_id: self.member.process_gone(broker_id),
         )
         self.group.use_node(node)

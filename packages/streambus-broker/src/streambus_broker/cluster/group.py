@@ -150,6 +150,7 @@ class MetadataGroup:
         state: What is replicated; still empty.
         random: Election timeouts.
         logger: For what operators must see.
+        steady_s: The clock that leases are measured by.
         gone: Told which broker's process is no more, by all that its host says.
     """
 
@@ -164,6 +165,7 @@ class MetadataGroup:
         state: ClusterState,
         random: Random,
         logger: Logger,
+        steady_s: Callable[[], float],
         gone: Callable[[int], None],
     ) -> None:
         self.node_id = node_id
@@ -200,6 +202,7 @@ class MetadataGroup:
             join=joins,
             forward=True,
             snapshot_log_bytes=SNAPSHOT_LOG_BYTES,
+            clock=steady_s,
             random=random,
         )
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from streambus_broker.cluster.node import ClusterNode
 
 _PAUSE_S = 0.05
-_CONTROL_S = 0.05
+_CONTROL_S_MIN, _CONTROL_S_MAX = 0.05, 0.2
+"""Between two looks of the controller; a session that may be over is looked at in time."""
 _IDLE_S = 1.0
 """Of whoever is not the controller: it is woken when the leader changes."""
 _STEP_S = 0.5
@@ -95,12 +96,14 @@ class Member:
         self._storage_id = storage_id
         self._heartbeat_s = min(_HEARTBEAT_S, session_s / 10)
         self._term = 0
+        self._confirmed_term = 0  # in which a majority was asked, and everything before applied
         self._predecessor: tuple[int | None, int] = (None, 0)
         self._away_since_s: dict[int, float] = {}
         self._gone_in: dict[int, int] = {}  # broker to the epoch of the session that it died in
         self._refused_since_s: float | None = None
         self._look_at_s = 0.0
-        # Set when the group's leader changes: the loops below act on it at once.
+        # Set when the group's leader changes, or a broker is suspected: the loops below act on it
+        # at once.
         self._heartbeat_due = asyncio.Event()
         self._control_due = asyncio.Event()
 
@@ -289,24 +292,43 @@ class Member:
         self._node.leads_until_s = self.lease.until_s
 
     async def _confirm_office(self) -> None:
-        """Ask a majority whether this broker is the controller; that is its own heartbeat.
+        """Learn since when a majority takes this broker for the controller: its own heartbeat.
 
         One whose records cannot be written goes on as the controller: its metadata can. But its
         own session and its lease end, as those of another such broker do.
         """
         node, group = self._node, self._group
-        asked_s, term = node.steady_s(), group.term
         try:
-            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
-                await group.server.read(None)
+            term = group.term
+            known_s = await self._known_in_office_s(term)
         except (TimeoutError, RaftError):
             return
         if group.is_controller and group.term == term:
             node.common_time.told(self._common_time_ms(), node.steady_s())
-            self.office.confirmed(asked_s)
+            self._confirmed_term = term
+            self.office.confirmed(known_s)
             lives = node.me is not None and not self._storage_failed()
-            if lives and self.sessions.heard(node.config.node_id, asked_s):
-                self._use_lease(asked_s, self.office.own_lease_s)
+            if lives and self.sessions.heard(node.config.node_id, known_s):
+                self._use_lease(known_s, self.office.own_lease_s)
+
+    async def _known_in_office_s(self, term: int) -> float:
+        """When this broker was the controller, as a majority has said in this term.
+
+        The answers to the group's own heartbeats tell. A majority is asked where those are older
+        than another broker's heartbeat may be, and at first in a term: then all that was decided
+        before it is applied here, too.
+
+        Raises:
+            TimeoutError, RaftError: It does not say so.
+        """
+        now_s, server = self._node.steady_s(), self._group.server
+        if term == self._confirmed_term:
+            heard_s = server.confirmed_at(term)
+            if heard_s is not None and now_s - heard_s <= self._heartbeat_s:
+                return heard_s
+        async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+            await server.read(None)
+        return now_s
 
     async def watch_office(self) -> None:
         """Shorten this broker's lease at once when it becomes the controller, for ever.
@@ -366,13 +388,17 @@ class Member:
         self._group.server.leader_gone(broker_id)
         if self._group.is_controller:
             self.sessions.suspect(broker_id, self._node.steady_s())
+            self._control_due.set()
 
     async def control(self) -> None:
         """Do the controller's work while this broker is it, for ever."""
         node, group = self._node, self._group
         balanced_s = stepped_s = node.steady_s()
         while True:
-            pause_s = _CONTROL_S if group.is_controller else _IDLE_S
+            pause_s = _IDLE_S
+            if group.is_controller:
+                left_s = self.sessions.next_end_s() - node.steady_s()
+                pause_s = min(max(left_s, _CONTROL_S_MIN), _CONTROL_S_MAX)
             await _set_or_later(self._control_due, pause_s)
             now_s = node.steady_s()
             if not group.is_controller:

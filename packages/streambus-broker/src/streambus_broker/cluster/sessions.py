@@ -9,6 +9,7 @@ leads (`lease`).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class Sessions:
     def _forget(self, broker_id: int) -> None:
         self._ends_s.pop(broker_id, None)
         self._ending.discard(broker_id)
+
+    def next_end_s(self) -> float:
+        """When the first session is over, unless it is heard of before; infinity for none."""
+        return min(self._ends_s.values(), default=math.inf)
 
     def over(self, now_s: float) -> list[int]:
         """The brokers whose session is over, in order."""
