@@ -67,10 +67,13 @@ class InSyncRequests:
 
     def _due(self, now_s: float) -> list[_Asked]:
         """The partitions whose in-sync sets should change; it counts as asked from here on."""
+        led = self._next_led()
+        if not led:
+            return []
         brokers = self._node.state.brokers
         living = {each.broker_id for each in brokers.values() if each.keeps_up}
         due = []
-        for replica, leading in self._next_led():
+        for replica, leading in led:
             if replica.partition_id in self._asking:
                 continue
             wanted = _possible(leading, leading.wanted_in_sync(now_s, living), living)

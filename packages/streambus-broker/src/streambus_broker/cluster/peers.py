@@ -78,7 +78,7 @@ class PeerConnection(asyncio.Protocol):
         self.closed = asyncio.Event()
         self._decoder = FrameDecoder()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._pending: dict[int, tuple[asyncio.Future[Any], type[Any], int]] = {}
+        self._pending: dict[int, tuple[asyncio.Future[Any], type[Any] | None, int]] = {}
         self._correlation = 0
         self._versions: dict[int, int] = {}
         self._loop = asyncio.get_running_loop()
@@ -115,6 +115,8 @@ class PeerConnection(asyncio.Protocol):
         if frame.flags & _ERROR:
             error = decode_message(ErrorResponse, frame.body, 0)
             future.set_exception(PeerError(error.detail or "refused", error.error))
+        elif response is None:
+            future.set_result(None)
         else:
             future.set_result(decode_message(response, frame.body, version))
 
@@ -142,7 +144,11 @@ class PeerConnection(asyncio.Protocol):
         self, request: tuple[Any, ...], response: type[_ResponseT]
     ) -> asyncio.Future[_ResponseT]:
         """Send a request; the future gives its answer or `PeerError`."""
-        future: asyncio.Future[_ResponseT] = self._loop.create_future()
+        return self._ask(request, response)
+
+    def _ask(self, request: tuple[Any, ...], response: type[Any] | None) -> asyncio.Future[Any]:
+        """As `ask`; None where it only matters that an answer comes."""
+        future: asyncio.Future[Any] = self._loop.create_future()
         api = api_of(type(request))
         if self.closed.is_set():
             future.set_exception(PeerError("the connection is closed"))
@@ -167,9 +173,14 @@ class PeerConnection(asyncio.Protocol):
         Raises:
             PeerError: The connection broke, the time ran out, or the whole request was refused.
         """
+        answer: _ResponseT = await self._within(timeout_s, self._ask(request, response))
+        return answer
+
+    @staticmethod
+    async def _within(timeout_s: float, answer: asyncio.Future[Any]) -> Any:
         try:
             async with asyncio.timeout(timeout_s):
-                return await self.ask(request, response)
+                return await answer
         except TimeoutError:
             raise PeerError(f"no answer within {timeout_s:g} s") from None
 
@@ -190,7 +201,7 @@ class PeerConnection(asyncio.Protocol):
         Raises:
             PeerError: It does not.
         """
-        await self.request(_hello(self.cluster_id or None), HandshakeResponse, timeout_s)
+        await self._within(timeout_s, self._ask(_hello(self.cluster_id or None), None))
 
     async def _greet(self, cluster_id: str | None, timeout_s: float) -> None:
         answer = await self.request(_hello(cluster_id), HandshakeResponse, timeout_s)

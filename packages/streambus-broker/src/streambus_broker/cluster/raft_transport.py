@@ -236,14 +236,15 @@ class RaftTransport:
 async def _until_dead(link: PeerConnection) -> None:
     """Wait until a connection ends, or nothing comes back on it."""
     loop = asyncio.get_running_loop()
-    while not link.closed.is_set():
-        try:
-            async with asyncio.timeout(_PROBE_S):
-                await link.closed.wait()
-        except TimeoutError:
-            if loop.time() - link.heard_s < _PROBE_S:
-                continue  # heartbeats are answered on it
-            try:
-                await link.probe(_PROBE_TIMEOUT_S)
-            except PeerError:
+    ended = loop.create_task(link.closed.wait())
+    try:
+        while True:
+            await asyncio.wait((ended,), timeout=_PROBE_S)
+            if ended.done():
                 return
+            if loop.time() - link.heard_s >= _PROBE_S:  # else heartbeats are answered on it
+                await link.probe(_PROBE_TIMEOUT_S)
+    except PeerError:
+        return
+    finally:
+        ended.cancel()
