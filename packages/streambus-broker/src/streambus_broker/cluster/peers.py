@@ -97,7 +97,7 @@ class PeerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take answers."""
-        self.heard_s = self._loop.time()
+        self.heard()
         try:
             for frame in self._decoder.receive(data):
                 self._take(frame)
@@ -126,6 +126,10 @@ class PeerConnection(asyncio.Protocol):
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # whoever waits hears of it; nobody need wait
+
+    def heard(self) -> None:
+        """Take note that the other side has answered, on this connection or another one."""
+        self.heard_s = self._loop.time()
 
     # --- use -----------------------------------------------------------------------------------
 

@@ -15,7 +15,14 @@ import msgpack
 
 from streambus_broker.cluster.peers import PeerConnection, PeerError, connect
 from streambus_protocol import RaftMessagesRequest
-from streambus_raft import Codec, Forward, ForwardRefused, TransportMetrics
+from streambus_raft import (
+    AppendReply,
+    Codec,
+    Forward,
+    ForwardRefused,
+    HeartbeatReply,
+    TransportMetrics,
+)
 from streambus_raft.errors import MessageError, MessageMalformedError
 
 if TYPE_CHECKING:
@@ -29,6 +36,8 @@ _PROBE_S, _PROBE_TIMEOUT_S = 0.5, 1.0
 """Messages are not answered on the connection that carries them, so nobody would notice that it is
 dead without either end having been told (a firewall forgot it, say); TCP alone takes a quarter of
 an hour to say so, and a node that the leader does not reach is outside for all that time."""
+_ANSWERS = (HeartbeatReply, AppendReply)
+"""These say that what was sent has arrived, although they come by the peer's own connection."""
 _FORWARD, _REFUSED, _CORE = b"f", b"r", b"c"
 
 
@@ -147,6 +156,9 @@ class RaftTransport:
             self.metrics.garbage += 1
             return
         self.metrics.messages_received += len(messages)
+        link = self._links.get(request.sender)
+        if link is not None and any(isinstance(each, _ANSWERS) for each in messages):
+            link.heard()
         receiver.receive(messages)
 
     def _encode(self, message: PeerMessage) -> bytes:
@@ -242,7 +254,7 @@ async def _until_dead(link: PeerConnection) -> None:
             await asyncio.wait((ended,), timeout=_PROBE_S)
             if ended.done():
                 return
-            if loop.time() - link.heard_s >= _PROBE_S:  # else heartbeats are answered on it
+            if loop.time() - link.heard_s >= _PROBE_S:  # else its end has answered
                 await link.probe(_PROBE_TIMEOUT_S)
     except PeerError:
         return
