@@ -104,7 +104,13 @@ class SimulatedLoop(base_events.BaseEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Handle:
-        return self.call_at(self.now_s + delay, callback, *args, context=context)
+        # As `call_at`, and not by it: every sleep comes this way.
+        if context is None:
+            context = contextvars.copy_context()
+            process = current_process.get()
+        else:
+            process = context.get(current_process)
+        return self.schedule(Handle(callback, args, context, process, self.now_s + delay))
 
     def schedule(self, handle: Handle) -> Handle:
         """Run a handle when it is due; those of one instant keep the order of their scheduling."""
