@@ -431,7 +431,6 @@ _PRODUCERS = [
     Mutant(
         "producers-not-recovered",
         "cluster.replica_log",
-        "        if known_to < log.next_offset:\n"
         "            learn_producers(tree, log, known_to)\n",
         "",
         "a restarted broker has forgotten its producers",
