@@ -38,14 +38,43 @@ def test_operators_hear_of_what_was_acknowledged_before_wherever_they_ask() -> N
     cluster.run(script)
 
 
-def test_who_cannot_know_says_so_whatever_others_ask_meanwhile() -> None:
-    """Found by reading: requests that overlapped wrote over what the others were to be told."""
-    cluster = CalmCluster(9)
-    hosts = cluster.hosts
-    plain = hosts._config
-    hosts._config = lambda *given: replace(  # type: ignore[method-assign]  # a setting of this test
+def _creating(seed: int) -> CalmCluster:
+    """A cluster whose brokers create what is asked for."""
+    cluster = CalmCluster(seed)
+    plain = cluster.hosts._config
+    cluster.hosts._config = lambda *given: replace(  # type: ignore[method-assign]  # a setting
         plain(*given), auto_create_topics=True
     )
+    return cluster
+
+
+def test_topics_that_are_asked_for_without_a_quorum_wait_in_a_queue_with_an_end() -> None:
+    """Found by reading: whoever asked again and again made it longer, for as long as it took."""
+    cluster = _creating(10)
+    hosts = cluster.hosts
+
+    async def script() -> None:
+        await cluster.ready()
+        asked, *others = hosts.all
+        for host in others:
+            hosts.kill(host, power_loss=False)
+        assert asked.node is not None
+        assert asked.broker is not None
+        asked.node.leads_until_s = float("inf")
+        link = await connect(asked.name, PORT, cluster_id=None, expect=None, timeout_s=5.0)
+        answers = [link.ask(MetadataRequest((f"n{n}",)), MetadataResponse) for n in range(1_100)]
+        await cluster.until(lambda: any(each.done() for each in answers), "some are refused")
+        assert len(asked.broker.apis.topics._jobs) <= 1_000
+        assert sum(each.done() for each in answers) >= 90
+        link.close()
+
+    cluster.run(script)
+
+
+def test_who_cannot_know_says_so_whatever_others_ask_meanwhile() -> None:
+    """Found by reading: requests that overlapped wrote over what the others were to be told."""
+    cluster = _creating(9)
+    hosts = cluster.hosts
 
     async def script() -> None:
         await cluster.ready()
