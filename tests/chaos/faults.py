@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from streambus_broker.demo.cluster import ClusterProcesses
-    from streambus_broker.demo.server import ServerProcess
     from tests.chaos.disk import SmallDisk
     from tests.chaos.network import Network
 
@@ -129,7 +128,7 @@ class Faults:
         server = self._cluster.servers[node]
         server.kill()
         self._last(self._dice.uniform(0, 4))
-        self._start(server)
+        self._start(node)
         return f"broker {node} killed"
 
     def _kill_all(self) -> str:
@@ -139,23 +138,35 @@ class Faults:
         return "all brokers killed at once"
 
     def _start_all(self) -> None:
-        self._start(*self._cluster.servers.values())
+        self._start(*self._cluster.servers)
 
-    def _start(self, *servers: ServerProcess) -> None:
+    def _start(self, *nodes: int) -> bool:
         """Start brokers at once; one that does not listen after long is ended.
 
+        Returns:
+            Whether one was rebuilt, because it refused to start with its damaged data.
+
         Raises:
-            BrokerDiedError: One ended, or was.
+            BrokerDiedError: One ended, or was, that nobody had damaged.
         """
-        for server in servers:
-            server.launch()
-        for server in servers:
+        refused = {}
+        for node in nodes:
+            self._cluster.servers[node].launch()
+        for node in nodes:
+            server = self._cluster.servers[node]
             limit = threading.Timer(_START_S_MAX * self._patience, server.end)
             limit.start()
             try:
                 server.wait_listening()
+            except BrokerDiedError as error:
+                if node not in self._damaged:
+                    raise
+                refused[node] = error
             finally:
                 limit.cancel()
+        for node, refusal in refused.items():
+            self._rebuild(node, refusal)
+        return bool(refused)
 
     def _pause(self) -> str:
         node, for_s = self._leader_mostly(), self._some_time()
@@ -169,9 +180,9 @@ class Faults:
         return f"broker {node} paused for {for_s:.1f} s"
 
     def _rolling(self) -> str:
-        for server in self._cluster.servers.values():
+        for node, server in self._cluster.servers.items():
             server.stop()
-            self._start(server)
+            self._start(node)
             self._cluster.wait_in_sync(_WHOLE_S_MAX * self._patience)
         return "rolling restart"
 
@@ -193,10 +204,7 @@ class Faults:
         what = _cut(path, self._dice) if cut else _flip(path, self._dice)
         said = f"broker {node}: {path.relative_to(data)} {what}"
         self._damaged.add(node)
-        try:
-            self._start(server)
-        except BrokerDiedError as error:
-            self._rebuild(node, error)
+        if self._start(node):
             return f"{said}; it refused to start, and was rebuilt"
         return f"{said}; it started"
 
@@ -224,7 +232,7 @@ class Faults:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        self._start(self._cluster.servers[node])
+        self._start(node)
 
     # --- network -------------------------------------------------------------------------------
 
@@ -352,7 +360,7 @@ class Faults:
         failed = calls.failed()
         self.io_errors += failed
         server.resume_and_stop()
-        self._start(server)
+        self._start(node)
         return f"{failed} calls of {call} failed at broker {node}, which was started again"
 
     def _clock(self) -> str:
@@ -366,7 +374,7 @@ class Faults:
             WallClock.wait_noticed()
             if self._dice.random() < 0.5:
                 self._cluster.servers[nodes[0]].kill()
-                self._start(self._cluster.servers[nodes[0]])
+                self._start(nodes[0])
                 said = f", and broker {nodes[0]} started under it"
             self._last(for_s)
         finally:

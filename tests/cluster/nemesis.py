@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from streambus_broker.cluster.brokers import NOBODY
 from tests.cluster.aimed import AimedTroubles
 from tests.cluster.operators import Operators
 
@@ -407,8 +408,11 @@ class Nemesis(Operators, AimedTroubles):
     def _storages_are_known(self) -> bool:
         """Whether the metadata group would notice that a voter lost its disk, and can do without.
 
-        See docs/raft.md. Of two voters, be it that an operator wants no more, it can lose none.
+        See docs/raft.md. Of two voters, be it that an operator wants no more, or is just taking
+        one away, it can lose none.
         """
+        if self.asking:
+            return False
         voters = {host.node_id for host in self.hosts.all if not host.joins}
         for host in self.hosts.all:
             if host.node is None or host.broker is None:
@@ -422,4 +426,8 @@ class Nemesis(Operators, AimedTroubles):
             few = len(status.membership.voters) < _VOTERS_MIN
             if host.node_id in voters and (behind or few or not voters <= set(known)):
                 return False
+            for each in host.node.state.brokers.values():
+                leaves = each.replaced_by != NOBODY or each.vote is False
+                if leaves and each.broker_id in status.membership.voters:
+                    return False
         return True

@@ -32,6 +32,9 @@ class Operators:
         hosts: The machines.
         shape: What the cluster is like.
         process: From where they ask.
+
+    Attributes:
+        asking: How many requests are under way.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Operators:
         self._process = process
         self._random = simulation.random
         self._tasks: list[asyncio.Task[Any]] = []
+        self.asking = 0
 
     def _later(self, trouble: Coroutine[Any, Any, None]) -> None:
         """Let a trouble go on while the next one may begin."""
@@ -118,4 +122,10 @@ class Operators:
                     async with asyncio.timeout(_ADMIN_S):
                         await request(admin)
 
-        self._tasks.append(self._process.start(ask))
+        def done(_: object) -> None:
+            self.asking -= 1
+
+        self.asking += 1
+        task = self._process.start(ask)
+        task.add_done_callback(done)
+        self._tasks.append(task)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from streambus_broker.cluster.epochs import EpochEnd
 from streambus_broker.cluster.follower import (
     RETRY_S,
@@ -60,6 +62,35 @@ def test_an_answer_of_another_epoch_is_dropped() -> None:
     session.follow(1, 4, 10, 2, 10)
     session.request(0.0)
     assert session.received((data_of(1, epoch=3, batches=b"..."),), 0.0) == []
+
+
+def test_an_answer_to_a_request_from_before_the_log_was_moved_is_dropped() -> None:
+    """A replica that went, and came back empty, was offered what had been asked for before.
+
+    Simulated seed 8100655.
+    """
+    session = session_of(1, 2)
+    session.forget(1)
+    session.follow(1, 3, 0, -1, 0)
+    assert [each.partition_id for each in session.request(0.0)[0]] == [1]
+    for late in (
+        data_of(1, batches=b"..."),
+        data_of(1, error=int(ErrorCode.OFFSET_OUT_OF_RANGE), log_start_offset=7),
+        data_of(1, diverging_epoch=2, diverging_end=4),
+    ):
+        copied = copy.deepcopy(session)
+        other = data_of(2, batches=b"2")
+        assert copied.received((late, other), 0.0) == [Append(2, b"2", 0, 0)]
+        assert not copied.in_step(1, 0.0, 1.0)
+        assert copied.received((data_of(1, batches=b"new"),), 0.0) == [Append(1, b"new", 0, 0)]
+
+
+def test_requests_are_counted_by_connection() -> None:
+    session = session_of(1)
+    session.request(0.0)
+    session.restart()
+    session.request(0.0)
+    assert session.received((data_of(1, batches=b"..."),), 0.0) == [Append(1, b"...", 0, 0)]
 
 
 def test_an_answer_that_the_log_was_moved_under_is_dropped() -> None:

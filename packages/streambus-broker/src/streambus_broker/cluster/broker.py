@@ -33,7 +33,12 @@ from streambus_protocol import (
     DescribeClusterResponse,
     ErrorCode,
 )
-from streambus_raft.errors import RaftError, StorageFullError, TransferError
+from streambus_raft.errors import (
+    QuarantinedError,
+    RaftError,
+    StorageFullError,
+    TransferError,
+)
 from streambus_raft.errors import StorageError as RaftStorageError
 from streambus_storage import CorruptionError, StorageError
 
@@ -205,10 +210,12 @@ class ClusterBroker(Broker):
         error = await self.group.server.wait_failed()
         if isinstance(error.__cause__, CorruptionError):  # met as a command was carried out
             self._damaged(error.__cause__)
+        elif isinstance(error, QuarantinedError):  # its log lacks what it had acknowledged
+            self._damaged(error)
         else:
             self._fail(error)
 
-    def _damaged(self, error: StorageError) -> None:
+    def _damaged(self, error: StorageError | QuarantinedError) -> None:
         """What this broker holds is not what was written: it takes no part until it is rebuilt."""
         if not self.failed.is_set():
             note_damage(self.meta_tree, str(error))

@@ -3,6 +3,8 @@
 The session belongs to a connection. Its first request names every partition with its position,
 later ones only those whose position changed or that came or went; the answer names only partitions
 that have something new. An empty answer to an unchanged session is a long poll that ran out.
+Requests are answered in their order; what is answered to one that was made before a partition was
+named anew says nothing of the log as it is now.
 
 What the leader finds is answered as an action on the log: append, truncate, start over. After each
 the shell tells the new end by `positioned`, and the partition is named again.
@@ -34,6 +36,7 @@ class FollowedPartition:
         last_epoch: The epoch of its last record, -1 for none.
         durable: Up to where it is synced; truncation takes it back.
         retry_s: When to name it again after an error; 0 for no error.
+        named_in: The number of the request that named it last.
         in_step: Whether the leader has taken its position, and told what is committed, in this
             session.
     """
@@ -43,6 +46,7 @@ class FollowedPartition:
     last_epoch: int
     durable: int
     retry_s: float = 0.0
+    named_in: int = 0
     in_step: bool = False
 
 
@@ -82,6 +86,8 @@ class FollowerSession:
         self._changed: dict[int, None] = {}
         self._forgotten: dict[int, None] = {}
         self._heard_s = -math.inf
+        self._requests = 0  # on this connection
+        self._answers = 0
 
     def follow(
         self, partition_id: int, leader_epoch: int, log_end: int, last_epoch: int, durable: int
@@ -102,6 +108,7 @@ class FollowerSession:
     def restart(self) -> None:
         """The connection is a new one: the leader knows nothing."""
         self._forgotten.clear()
+        self._requests = self._answers = 0
         self.lost()
         for partition_id, known in self.partitions.items():
             known.retry_s = 0.0
@@ -152,6 +159,7 @@ class FollowerSession:
 
     def request(self, now_s: float) -> tuple[tuple[ReplicaPosition, ...], tuple[int, ...]]:
         """What the next request names and forgets; it counts as said from here on."""
+        self._requests += 1
         later: dict[int, None] = {}
         named = []
         for partition_id in self._changed:
@@ -159,6 +167,7 @@ class FollowerSession:
             if known.retry_s > now_s:
                 later[partition_id] = None
                 continue
+            known.named_in = self._requests
             named.append(
                 ReplicaPosition(
                     partition_id, known.leader_epoch, known.log_end, known.last_epoch,
@@ -178,7 +187,7 @@ class FollowerSession:
     def received(
         self, answers: tuple[ReplicaData, ...], now_s: float, asked_s: float | None = None
     ) -> list[Action]:
-        """Turn an answer into what to do with the logs.
+        """Turn the answer to the next request that has none into what to do with the logs.
 
         Args:
             answers: What the leader said.
@@ -187,11 +196,14 @@ class FollowerSession:
                 way, it says nothing of what came after it.
         """
         self._heard_s = max(self._heard_s, now_s if asked_s is None else asked_s)
+        self._answers += 1
         actions: list[Action] = []
         for answer in answers:
             known = self.partitions.get(answer.partition_id)
             if known is None or known.leader_epoch != answer.leader_epoch:
                 continue  # it belongs to an epoch that is over here
+            if known.named_in > self._answers:
+                continue  # the leader said so before it knew where the log ends by now
             if answer.error or answer.diverging_end >= 0:
                 known.in_step = False
             if answer.partition_id in self._changed:
