@@ -43,6 +43,37 @@ def test_a_broker_that_meets_damage_is_rebuilt_and_in_sync_again() -> None:
     cluster.run(script)
 
 
+def test_a_broker_whose_merges_meet_damage_is_rebuilt() -> None:
+    """It went on, merged in vain, and took no records any more (steady simulated seed 101)."""
+    cluster = CalmCluster(1)
+
+    async def script() -> None:
+        await cluster.ready()
+        await cluster.clients.create_topic(replication_factor=3)
+        writing = asyncio.create_task(cluster.clients.produce(0, Writing("all", 50)))
+        await asyncio.sleep(1.0)
+        host = cluster.hosts.hosts[2]
+        assert host.node is not None
+        first, tree = host.process, host.node.store.tree
+        tree.flush()
+        (table,) = [path for path in host.disk.files() if "data" in path and path.endswith(".sst")]
+        host.disk.flip_bit(table, host.disk.files()[table] // 2)
+        host.damaged = True
+        await asyncio.sleep(0.5)
+        tree.put(b"\x00", b"")
+        tree.put(b"\xff", b"")  # now there is something to merge it with
+        with pytest.raises(CorruptionError):
+            tree.compact()
+        await cluster.until(lambda: host.process is not first, "the broker gives up")
+        await cluster.until(lambda: not host.damaged, "its directory is emptied")
+        await cluster.until(lambda: cluster.has_session(2), "it is back")
+        cluster.clients.stopping = True
+        await writing
+        cluster.history.check(await cluster.clients.read_everything())
+
+    cluster.run(script)
+
+
 async def _meet(node: object, error: CorruptionError) -> None:
     node.storage_failed("read", error)  # type: ignore[attr-defined]  # a node of the cluster
 

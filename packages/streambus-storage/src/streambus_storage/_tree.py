@@ -229,6 +229,15 @@ class LSMTree(Readable):
         """
         return self._store.pressure
 
+    @property
+    def background_error(self) -> StorageError | None:
+        """What flush or compaction failed with last; None if it went on since.
+
+        Whatever it was is tried again. Damage does not heal by that: what the damaged table holds
+        cannot be read, and nothing is merged that overlaps it.
+        """
+        return self._store.background_error
+
     # -- durability ------------------------------------------------------------------------
 
     @property

@@ -182,7 +182,7 @@ class ClusterBroker(Broker):
         tasks.start_soon(self._run_member)
         tasks.start_soon(InSyncRequests(self.node, self.group).run)
         tasks.start_soon(self.member.control)
-        tasks.start_soon(StorageWatch(self.node, self.group).run)
+        tasks.start_soon(StorageWatch(self.node, self.group, self.data_tree, self.meta_tree).run)
         tasks.start_soon(self.member.watch_office)
         tasks.start_soon(self._watch_group)
         tasks.start_soon(self._keep_up)

@@ -6,6 +6,9 @@ hold the same and have room. So it tells the metadata group (SetReadOnly), which
 goes on as a follower that falls behind. It does not rely on what happens to be written to find out
 that there is room again: it tries, with as much as a batch may have, and more and more seldom where
 that succeeded and writes failed again soon after.
+
+Damage that a merge in the background finds ends the broker's part, as any other does: it would go
+on merging in vain, and stop to take records once too much waits for that.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from streambus_broker.cluster import commands as c
 from streambus_broker.cluster.group import UncertainError
 from streambus_broker.log.keys import TRIAL_KEY
 from streambus_broker.metadata.registry import CommandError
-from streambus_storage import DiskFullError, StorageError
+from streambus_storage import CorruptionError, DiskFullError, StorageError
 
 if TYPE_CHECKING:
     from streambus_broker.cluster.group import MetadataGroup
     from streambus_broker.cluster.node import ClusterNode
+    from streambus_storage import LSMTree
 
 _LOOK_S = 0.1
 _PAUSE_S_MIN, _PAUSE_S_MAX = 1.0, 32.0
@@ -78,10 +82,12 @@ class StorageWatch:
     Args:
         node: Whose storage.
         group: Whom to tell.
+        trees: In which a merge may find damage.
     """
 
-    def __init__(self, node: ClusterNode, group: MetadataGroup) -> None:
+    def __init__(self, node: ClusterNode, group: MetadataGroup, *trees: LSMTree) -> None:
         self.trials = Trials()
+        self._trees = trees
         self._node = node
         self._group = group
         self._sync: int | None = None
@@ -93,6 +99,7 @@ class StorageWatch:
         node, trials = self._node, self.trials
         while True:
             await asyncio.sleep(_LOOK_S)
+            self._look_for_damage()
             now_s, me, error, hangs = node.loop.time(), node.me, node.storage_error, self._hangs()
             if error is not None or hangs:
                 trials.broke(now_s)
@@ -109,6 +116,12 @@ class StorageWatch:
             )
             if refuses != me.read_only and (refuses or trials.sound):
                 await self._tell(c.SetReadOnly(me.broker_id, me.epoch, refuses))
+
+    def _look_for_damage(self) -> None:
+        """Tell of damage that a merge has found: nobody may have read there, and nobody would."""
+        for tree in self._trees:
+            if isinstance(tree.background_error, CorruptionError):
+                self._node.damaged(tree.background_error)
 
     def _hangs(self) -> bool:
         """Whether a sync takes longer than a leader allows its followers.
